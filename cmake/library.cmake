@@ -1,0 +1,54 @@
+# tendril_library(folder [DEPENDS folder...]) makes target tendril_<folder> (alias tendril::<folder>)
+# from all sources below the folder. A file named *.isa.cpp is compiled once per instruction set with
+# TENDRIL_ISA set to its name; core/cpu/isa.h chooses among the results at run time.
+
+set(TENDRIL_ISAS generic)
+set(TENDRIL_ISA_FLAGS_generic "")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  list(APPEND TENDRIL_ISAS avx2 avx512)
+  set(TENDRIL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+  set(TENDRIL_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
+                               -mprefer-vector-width=512)
+endif()
+
+function(tendril_configure_target target)
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  set_target_properties(${target} PROPERTIES
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
+  # No code of ours reads errno or floating-point exception flags; without them loops vectorise.
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math)
+  target_include_directories(${target} PUBLIC
+    $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:include>)
+  target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)
+endfunction()
+
+function(tendril_library folder)
+  cmake_parse_arguments(arg "" "" "DEPENDS" ${ARGN})
+  set(target tendril_${folder})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cpp)
+  set(isa_sources ${sources})
+  list(FILTER isa_sources INCLUDE REGEX "\\.isa\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "\\.isa\\.cpp$")
+
+  add_library(${target} ${sources})
+  add_library(tendril::${folder} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${folder} OUTPUT_NAME tendril_${folder})
+  tendril_configure_target(${target})
+  foreach(dependency ${arg_DEPENDS})
+    target_link_libraries(${target} PUBLIC tendril_${dependency})
+  endforeach()
+
+  if(isa_sources)
+    foreach(isa ${TENDRIL_ISAS})
+      set(isa_target ${target}_${isa})
+      add_library(${isa_target} OBJECT ${isa_sources})
+      tendril_configure_target(${isa_target})
+      # Eigen's own symbols are renamed as well: the linker must never merge two instruction sets.
+      target_compile_definitions(${isa_target} PRIVATE TENDRIL_ISA=${isa} TENDRIL_ISA_${isa} Eigen=Eigen_${isa})
+      target_compile_options(${isa_target} PRIVATE ${TENDRIL_ISA_FLAGS_${isa}} -O3)
+      target_sources(${target} PRIVATE $<TARGET_OBJECTS:${isa_target}>)
+      string(TOUPPER ${isa} upper)
+      target_compile_definitions(${target} PRIVATE TENDRIL_HAVE_ISA_${upper})
+    endforeach()
+  endif()
+endfunction()

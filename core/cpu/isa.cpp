@@ -1,0 +1,40 @@
+#include <tendril/core/cpu/isa.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace tendril::cpu {
+namespace {
+
+Isa detect() {
+#if defined(TENDRIL_HAVE_ISA_AVX512)
+  Isa best = Isa::generic;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    best = Isa::avx2;
+  if (best == Isa::avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    best = Isa::avx512;
+  if (const char* wanted = std::getenv("TENDRIL_ISA")) {
+    if (!std::strcmp(wanted, "generic")) best = Isa::generic;
+    if (!std::strcmp(wanted, "avx2")) best = std::min(best, Isa::avx2);
+  }
+  return best;
+#else
+  return Isa::generic;
+#endif
+}
+
+}  // namespace
+
+Isa isa() {
+  static const Isa chosen = detect();
+  return chosen;
+}
+
+const char* isa_name() {
+  static constexpr const char* kNames[] = {"generic", "avx2", "avx512"};
+  return kNames[static_cast<int>(isa())];
+}
+
+}  // namespace tendril::cpu

@@ -1,0 +1,1 @@
+#include <tendril/autograd/tape.h>
