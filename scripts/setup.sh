@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts that build. `need build` or `need test` finds out which tools and headers are
 # missing and installs the Debian packages that bring them; it prints nothing when nothing is missing.
 # This is the one place where packages are listed.

@@ -42,7 +42,7 @@ command=$(grep '"command"' "$work/build/compile_commands.json" | grep -- 'main\.
 flags=$(echo "$command" | sed 's/.*"command": "//; s/",\{0,1\}$//' | tr ' ' '\n' |
         awk 'skip { skip = 0; next } /^-(o|c|isystem|I)$/ { skip = 1; next } /^-I/ { next } /^-/ { print }')
 [ "$(echo "$flags" | grep -vxE -- '-std=(c|gnu)\+\+20' || true)" = "" ] ||
-  fail "compiles with flags it never asked for:" $flags
+  fail "compiles with flags it never asked for: ${flags//$'\n'/ }"
 if [ "$way" = find_package ]; then
   ! find "$work/prefix/include" -type f | grep -vE '\.(h|def)$' || fail "the install has files that are no headers"
   ! grep -rlE 'include *<(unsupported/)?Eigen' "$work/prefix/include" || fail "an installed header needs Eigen"
