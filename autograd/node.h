@@ -64,14 +64,21 @@ struct Node {
 /// The edge along which a tensor's gradient leaves the operation that uses it.
 Edge edge_of(const Tensor& tensor);
 
-/// While alive, operations in this thread report the tensors requiring grad that they read, and may be
-/// given other edges for them. checkpoint() stands on this: see checkpoint.cpp.
+/// Told about every tensor requiring grad that operations in this thread read while it is active, and
+/// may give them other edges. checkpoint() stands on this: see checkpoint.cpp.
 class CaptureScope {
  public:
-  CaptureScope();
-  virtual ~CaptureScope();
+  virtual ~CaptureScope() = default;
   virtual void note(const Tensor& input) = 0;
   virtual const Edge* boundary_edge(const AutogradMeta& meta) const = 0;
+};
+
+class ActivateScope {
+ public:
+  explicit ActivateScope(CaptureScope& scope);
+  ~ActivateScope();
+  ActivateScope(const ActivateScope&) = delete;
+  ActivateScope& operator=(const ActivateScope&) = delete;
 
  private:
   CaptureScope* previous_;

@@ -117,8 +117,8 @@ void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> input
   }
 }
 
-CaptureScope::CaptureScope() : previous_(std::exchange(capture_scope, this)) {}
-CaptureScope::~CaptureScope() { capture_scope = previous_; }
+ActivateScope::ActivateScope(CaptureScope& scope) : previous_(std::exchange(capture_scope, &scope)) {}
+ActivateScope::~ActivateScope() { capture_scope = previous_; }
 
 }  // namespace detail
 
