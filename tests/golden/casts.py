@@ -27,7 +27,7 @@ def casts(folder):
                "to_bool": values != 0}
     fractions = torch.tensor([-3.9, -1.5, -0.99, -0.0, 0.5, 1.999, 2.5, 100.7, 254.999], dtype=torch.float32)
     tensors |= {"fractions": fractions, "fractions_to_i64": fractions.long(), "fractions_to_i32": fractions.int(),
-                "fractions_to_u8": fractions.clamp(min=0).byte()}
+                "positives": fractions.clamp(min=0), "positives_to_u8": fractions.clamp(min=0).byte()}
     integers = torch.tensor([0, 1, -1, 2**24 + 1, 2**24 + 3, -(2**31), 2**53 + 1, 2**62 + 2**38, 2**63 - 1])
     tensors |= {"integers": integers, "integers_to_f32": integers.float(), "integers_to_f64": integers.double(),
                 "integers_to_bool": integers.bool()}

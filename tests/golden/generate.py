@@ -209,7 +209,7 @@ def layout(folder):
         family.case(f"triu_{label}", lambda x: torch.triu(x, diagonal), (2, 4, 3))
         family.case(f"diagonal_{label}", lambda x: torch.diagonal(x, diagonal), (3, 4))
     family.case("diagonal_axes", lambda x: torch.diagonal(x, 1, 2, 0), (3, 2, 4))
-    family.case("one_hot", lambda i: F.one_hot(i, 5).double(), indices([0, 4, 2], [3, 3, 1]))
+    family.case("one_hot", lambda i: F.one_hot(i, 5), indices([0, 4, 2], [3, 3, 1]))
     family.write(folder)
 
 
