@@ -108,8 +108,9 @@ Rows golden_reduce() {
                       }});
     }
   }
-  for (const int64_t axis : {0, 1, -1}) {
-    const std::string label = axis < 0 ? "_last" : "_" + std::to_string(axis);
+  const std::pair<std::string, int64_t> axes[] = {{"_0", 0}, {"_1", 1}, {"_last", -1}};
+  for (const auto& [label, axis_value] : axes) {
+    const int64_t axis = axis_value;
     rows.push_back({"cumsum" + label, [axis](In x) { return cumsum(x[0], axis); }});
     rows.push_back({"sort" + label, [axis](In x) { return sort(x[0], axis); }});
     rows.push_back({"sort_descending" + label, [axis](In x) { return sort(x[0], axis, true); }});
@@ -200,8 +201,9 @@ Rows golden_layout() {
       {"diagonal_axes", [](In x) { return diagonal(x[0], 1, 2, 0); }},
       {"one_hot", [](In x) { return one_hot(x[0], 5, i64); }},
   };
-  for (const int64_t offset : {-1, 0, 1}) {
-    const std::string label = offset < 0 ? "_minus_1" : "_" + std::to_string(offset);
+  const std::pair<std::string, int64_t> offsets[] = {{"_minus_1", -1}, {"_0", 0}, {"_1", 1}};
+  for (const auto& [label, offset_value] : offsets) {
+    const int64_t offset = offset_value;
     rows.push_back({"tril" + label, [offset](In x) { return tril(x[0], offset); }});
     rows.push_back({"triu" + label, [offset](In x) { return triu(x[0], offset); }});
     rows.push_back({"diagonal" + label, [offset](In x) { return diagonal(x[0], offset); }});
