@@ -4,7 +4,7 @@
     python3 check_transformers.py FOLDER EXPECTED.safetensors     (needs torch, transformers, safetensors)
 
 FOLDER holds model.safetensors and config.json of a GPT-2; EXPECTED the tensors "tokens" (B, T) and
-"logits" (B, T, V) as Tendril computed them.
+"logits" (B, T, V) as Tendril computed them. The last case of tests/test_golden_gpt2.cpp writes both.
 """
 import sys
 
