@@ -1,10 +1,11 @@
 # tendril_library(folder [DEPENDS folder...]) makes target tendril_<folder> (alias tendril::<folder>)
 # from all sources below the folder. A file named *.isa.cpp is compiled once per instruction set with
 # TENDRIL_ISA set to its name; core/cpu/isa.h chooses among the results at run time.
+include(GNUInstallDirs)
 
 set(TENDRIL_ISAS generic)
 set(TENDRIL_ISA_FLAGS_generic "")
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(TENDRIL_ISA_VARIANTS AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(APPEND TENDRIL_ISAS avx2 avx512)
   set(TENDRIL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
   set(TENDRIL_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
@@ -14,11 +15,12 @@ endif()
 function(tendril_configure_target target)
   target_compile_features(${target} PUBLIC cxx_std_20)
   set_target_properties(${target} PROPERTIES
-    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
+    CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
+    DEFINE_SYMBOL "")  # the same command for static and shared builds, so that ccache serves both
   # No code of ours reads errno or floating-point exception flags; without them loops vectorise.
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math)
   target_include_directories(${target} PUBLIC
-    $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:include>)
+    $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)
 endfunction()
 
@@ -32,7 +34,10 @@ function(tendril_library folder)
 
   add_library(${target} ${sources})
   add_library(tendril::${folder} ALIAS ${target})
-  set_target_properties(${target} PROPERTIES EXPORT_NAME ${folder} OUTPUT_NAME tendril_${folder})
+  # Before version 1.0 every minor version may change the binary interface.
+  set_target_properties(${target} PROPERTIES
+    EXPORT_NAME ${folder} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    INSTALL_RPATH "$ORIGIN")
   tendril_configure_target(${target})
   foreach(dependency ${arg_DEPENDS})
     target_link_libraries(${target} PUBLIC tendril_${dependency})

@@ -114,6 +114,19 @@ class TENDRIL_API Tensor {
   void* data_of(DType expected) const;
 
   std::shared_ptr<Impl> impl_;
+  friend class WeakTensor;
+};
+
+/// A reference that does not keep the tensor alive.
+class TENDRIL_API WeakTensor {
+ public:
+  WeakTensor() = default;
+  WeakTensor(const Tensor& tensor) : impl_(tensor.impl_) {}
+  /// The tensor, or an undefined one when it is gone.
+  Tensor lock() const { return Tensor(impl_.lock()); }
+
+ private:
+  std::weak_ptr<Tensor::Impl> impl_;
 };
 
 /// NumPy-like text, a row per line: `[[1, 2], [3, 4]] f32 (2, 2) cpu`. Columns are aligned; beyond 1000

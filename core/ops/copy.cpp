@@ -1,0 +1,285 @@
+#include <tendril/core/ops/copy.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
+#include <tendril/core/ops/convert.h>
+#include <tendril/core/ops/dispatch.h>
+#include <tendril/core/strided.h>
+#include <tendril/core/threads.h>
+
+namespace tendril::ops {
+namespace {
+
+constexpr int64_t kChunk = 32768;  // elements per parallel piece
+constexpr int64_t kTile = 32;      // a 32 x 32 tile of f64 and its transpose fit in the L1 cache
+
+// A two-dimensional piece of the work; strides in elements.
+struct Block {
+  int64_t rows, columns;
+  int64_t to_row, to_column, from_row, from_column;
+};
+
+using BlockFunction = void (*)(void* to, const void* from, const Block& block);
+
+template <class To, class From>
+void convert_block(void* to_memory, const void* from_memory, const Block& block) {
+  for (int64_t row = 0; row < block.rows; ++row) {
+    To* __restrict to = static_cast<To*>(to_memory) + row * block.to_row;
+    const From* __restrict from = static_cast<const From*>(from_memory) + row * block.from_row;
+    const int64_t count = block.columns, to_step = block.to_column, from_step = block.from_column;
+    if (to_step == 1 && from_step == 1) {
+      if constexpr (std::is_same_v<To, From>) {
+        std::memcpy(to, from, static_cast<size_t>(count) * sizeof(To));
+      } else {
+        for (int64_t i = 0; i < count; ++i) to[i] = convert<To>(from[i]);
+      }
+    } else if (to_step == 1 && from_step == 0) {
+      const To value = convert<To>(*from);
+      for (int64_t i = 0; i < count; ++i) to[i] = value;
+    } else {
+      for (int64_t i = 0; i < count; ++i) to[i * to_step] = convert<To>(from[i * from_step]);
+    }
+  }
+}
+
+BlockFunction block_function(DType to, DType from) {
+  if (to == from) {  // bits are moved as they are
+    switch (size_of(to)) {
+      case 8:
+        return convert_block<uint64_t, uint64_t>;
+      case 4:
+        return convert_block<uint32_t, uint32_t>;
+      case 2:
+        return convert_block<uint16_t, uint16_t>;
+      default:
+        return convert_block<uint8_t, uint8_t>;
+    }
+  }
+  return visit_dtype(to, [&]<class To>(TypeTag<To>) {
+    return visit_dtype(from, [&]<class From>(TypeTag<From>) -> BlockFunction {
+      if constexpr (std::is_same_v<To, From>)
+        return nullptr;  // handled above
+      else
+        return convert_block<To, From>;
+    });
+  });
+}
+
+struct Axis {
+  int64_t size, to, from;  // strides in elements
+};
+
+// The axes of a copy in the order of the destination's memory, with as few axes as possible.
+struct Plan {
+  std::array<Axis, Shape::kMaxRank + 2> axes;
+  int64_t rank = 0;
+  int64_t to_shift = 0, from_shift = 0;  // where the walk starts, in elements
+
+  Plan(const Shape& shape, const Strides& to, const Strides& from) {
+    for (int64_t i = 0; i < shape.rank(); ++i) {
+      if (shape[i] == 1) continue;
+      Axis axis{shape[i], to[i], from[i]};
+      if (axis.to < 0) {  // walk the destination upwards
+        to_shift += axis.to * (axis.size - 1);
+        from_shift += axis.from * (axis.size - 1);
+        axis.to = -axis.to, axis.from = -axis.from;
+      }
+      axes[rank++] = axis;
+    }
+    std::stable_sort(axes.begin(), axes.begin() + rank,
+                     [](const Axis& a, const Axis& b) { return a.to > b.to; });
+    merge();
+    if (rank >= 2) bring_source_axis_inwards();
+    while (rank < 2) {
+      std::copy_backward(axes.begin(), axes.begin() + rank, axes.begin() + rank + 1);
+      axes[0] = {1, 0, 0};
+      ++rank;
+    }
+  }
+
+  bool transposed() const {
+    const Axis &row = axes[rank - 2], &column = axes[rank - 1];
+    return row.size > 1 && std::abs(row.from) < std::abs(column.from) && row.from != 0;
+  }
+
+ private:
+  // Two neighbours become one axis when the outer one continues where the inner one ends.
+  void merge() {
+    int64_t kept = 0;
+    for (int64_t i = 1; i < rank; ++i) {
+      Axis& outer = axes[kept];
+      const Axis& inner = axes[i];
+      if (outer.to == inner.to * inner.size && outer.from == inner.from * inner.size)
+        outer = {outer.size * inner.size, inner.to, inner.from};
+      else
+        axes[++kept] = inner;
+    }
+    rank = std::min(rank, kept + 1);
+  }
+
+  // When the source is dense along another axis than the destination, that axis becomes the
+  // second innermost, so that square tiles use whole cache lines on both sides.
+  void bring_source_axis_inwards() {
+    int64_t dense = rank - 1;
+    for (int64_t i = rank - 2; i >= 0; --i)
+      if (axes[i].from != 0 && std::abs(axes[i].from) < std::abs(axes[dense].from)) dense = i;
+    if (dense < rank - 1)
+      std::rotate(axes.begin() + dense, axes.begin() + dense + 1, axes.begin() + rank - 1);
+  }
+};
+
+struct Side {
+  char* data;
+  int64_t element;  // bytes
+};
+
+// Cuts the two innermost axes into tiles; the grid of tiles times the outer axes is shared among
+// threads.
+void run(const Plan& plan, BlockFunction function, Side to, Side from) {
+  const Axis row = plan.axes[plan.rank - 2], column = plan.axes[plan.rank - 1];
+  const bool transposed = plan.transposed();
+  const int64_t tile_columns = std::min(column.size, transposed ? kTile : kChunk);
+  const int64_t tile_rows =
+      std::min(row.size, transposed ? kTile : std::max<int64_t>(1, kChunk / tile_columns));
+  std::array<Axis, Shape::kMaxRank + 2> grid = plan.axes;
+  const auto tiled = [](const Axis& axis, int64_t tile) {
+    return Axis{(axis.size + tile - 1) / tile, axis.to * tile, axis.from * tile};
+  };
+  grid[plan.rank - 2] = tiled(row, tile_rows);
+  grid[plan.rank - 1] = tiled(column, tile_columns);
+  int64_t tiles = 1;
+  for (int64_t i = 0; i < plan.rank; ++i) tiles *= grid[i].size;
+
+  const int64_t tiles_per_chunk = std::max<int64_t>(1, kChunk / (tile_rows * tile_columns));
+  parallel_for(tiles, tiles_per_chunk, [&](int64_t begin, int64_t end) {
+    std::array<int64_t, Shape::kMaxRank + 2> index;
+    int64_t to_offset = plan.to_shift, from_offset = plan.from_shift;
+    for (int64_t axis = plan.rank - 1, rest = begin; axis >= 0; --axis) {
+      index[axis] = rest % grid[axis].size;
+      rest /= grid[axis].size;
+      to_offset += index[axis] * grid[axis].to;
+      from_offset += index[axis] * grid[axis].from;
+    }
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const Block block{std::min(tile_rows, row.size - index[plan.rank - 2] * tile_rows),
+                        std::min(tile_columns, column.size - index[plan.rank - 1] * tile_columns),
+                        row.to,
+                        column.to,
+                        row.from,
+                        column.from};
+      function(to.data + to_offset * to.element, from.data + from_offset * from.element, block);
+      for (int64_t axis = plan.rank - 1; axis >= 0; --axis) {
+        to_offset += grid[axis].to, from_offset += grid[axis].from;
+        if (++index[axis] < grid[axis].size) break;
+        to_offset -= grid[axis].to * grid[axis].size;
+        from_offset -= grid[axis].from * grid[axis].size;
+        index[axis] = 0;
+      }
+    }
+  });
+}
+
+struct ByteRange {
+  const char *begin, *end;
+};
+
+ByteRange touched_bytes(const Tensor& x) {
+  int64_t low = 0, high = 1;
+  for (int64_t i = 0; i < x.rank(); ++i)
+    (x.strides()[i] < 0 ? low : high) += x.strides()[i] * (x.size(i) - 1);
+  const char* data = static_cast<const char*>(x.raw_data());
+  return {data + low * size_of(x.dtype()), data + high * size_of(x.dtype())};
+}
+
+bool overlap(const Tensor& a, const Tensor& b) {
+  const ByteRange x = touched_bytes(a), y = touched_bytes(b);
+  return x.begin < y.end && y.begin < x.end;
+}
+
+bool same_view(const Tensor& a, const Tensor& b) {
+  return a.raw_data() == b.raw_data() && a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         a.strides() == b.strides();
+}
+
+}  // namespace
+
+namespace cpu {
+
+void copy(const Tensor& destination, const Tensor& source) {
+  const Side to{static_cast<char*>(destination.raw_data()), size_of(destination.dtype())};
+  const Side from{static_cast<char*>(source.raw_data()), size_of(source.dtype())};
+  if (destination.dtype() == source.dtype() && destination.numel() <= kChunk &&
+      destination.shape() == source.shape() && destination.is_contiguous() &&
+      source.is_contiguous()) {
+    std::memcpy(to.data, from.data, static_cast<size_t>(destination.nbytes()));
+    return;
+  }
+  const Strides from_strides =
+      broadcast_strides(source.shape(), source.strides(), destination.shape());
+  run(Plan(destination.shape(), destination.strides(), from_strides),
+      block_function(destination.dtype(), source.dtype()), to, from);
+}
+
+void fill(const Tensor& destination, double value) {
+  Shape shape = destination.shape();
+  for (int64_t i = 0; i < shape.rank(); ++i)
+    if (destination.strides()[i] == 0) shape[i] = 1;  // writing a repeated element once is enough
+  alignas(8) char element[8] = {};
+  visit_dtype(destination.dtype(), [&]<class T>(TypeTag<T>) {
+    const T converted = convert<T>(value);
+    std::memcpy(element, &converted, sizeof converted);
+  });
+  run(Plan(shape, destination.strides(), Strides::filled(shape.rank(), 0)),
+      block_function(destination.dtype(), destination.dtype()),
+      {static_cast<char*>(destination.raw_data()), size_of(destination.dtype())},
+      {element, size_of(destination.dtype())});
+}
+
+}  // namespace cpu
+
+void copy(const Tensor& destination, const Tensor& source) {
+  require_same_device("copy", destination, source);
+  const Shape& shape = destination.shape();
+  TENDRIL_CHECK(
+      source.rank() <= shape.rank() && broadcast_shapes("copy", shape, source.shape()) == shape,
+      "[copy] the source must broadcast to the destination; got ", source.shape(), " for ", shape);
+  if (destination.numel() == 0) return;
+  for (int64_t i = 0; i < shape.rank(); ++i)
+    TENDRIL_CHECK(shape[i] == 1 || destination.strides()[i] != 0,
+                  "[copy] the destination repeats elements along axis ", i, "; got shape ", shape,
+                  " with strides ", destination.strides(), "; write to clone(x)");
+  if (overlap(destination, source)) {
+    if (same_view(destination, source)) return;
+    const Tensor separate = clone(source);
+    TENDRIL_ON_DEVICE(destination, copy(destination, separate));
+    return;
+  }
+  TENDRIL_ON_DEVICE(destination, copy(destination, source));
+}
+
+void fill(const Tensor& destination, double value) {
+  if (destination.numel() == 0) return;
+  TENDRIL_ON_DEVICE(destination, fill(destination, value));
+}
+
+Tensor raw(const Tensor& x) { return x.autograd_slot() ? x.detach() : x; }
+
+Tensor contiguous(const Tensor& x) { return x.is_contiguous() ? raw(x) : clone(x); }
+
+Tensor clone(const Tensor& x) {
+  Tensor result = Tensor::empty(x.shape(), x.dtype(), x.device());
+  copy(result, x);
+  return result;
+}
+
+Tensor cast(const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return raw(x);
+  Tensor result = Tensor::empty(x.shape(), dtype, x.device());
+  copy(result, x);
+  return result;
+}
+
+}  // namespace tendril::ops
