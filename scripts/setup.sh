@@ -47,10 +47,8 @@ need() {
   echo "Installing with apt-get: ${missing[*]}"
   if ! apt_install "${missing[@]}" > /dev/null 2>&1; then
     echo "Updating apt-get's list of packages"
-    "${as_root[@]}" apt-get update -q > /dev/null && apt_install "${missing[@]}" > /dev/null || {
-      echo "apt-get could not install: ${missing[*]}" >&2
-      return 1
-    }
+    "${as_root[@]}" apt-get update -q > /dev/null || return 1
+    apt_install "${missing[@]}" > /dev/null || return 1  # apt-get says why
   fi
   hash -r
   mapfile -t missing < <(missing_packages "$1")
