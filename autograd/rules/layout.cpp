@@ -16,6 +16,7 @@ namespace tendril {
 Tensor to(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
   const Tensor y = ops::cast(x, dtype);
+  if (!is_floating(dtype)) return record_nondiff(Op::to, y, {x});
   return record(Op::to, y, {x}, [from = x.dtype()](const Tensor& g, Gradients& in) {
     in.set(0, ops::cast(g, from));
   });

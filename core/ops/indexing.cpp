@@ -38,11 +38,11 @@ T sum(T a, T b) {
     return static_cast<T>(static_cast<std::make_unsigned_t<T>>(a) +
                           static_cast<std::make_unsigned_t<T>>(b));
   else
-    return a + b;
+    return static_cast<T>(a + b);
 }
 
 template <class Body>
-decltype(auto) visit_summable(const char* op, DType dtype, Body&& body) {
+void visit_summable(const char* op, DType dtype, Body&& body) {
   return visit_dtype(dtype, [&]<class T>(TypeTag<T> tag) {
     if constexpr (std::is_same_v<T, bool>)
       fail("[", op, "] cannot add bools; cast them with to(x, i64)");
