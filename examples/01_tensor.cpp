@@ -1,4 +1,5 @@
-// Step 1: tensors. Making them, looking at them, computing with them, and what happens on a mistake.
+// Step 1: tensors. Making them, looking at them, computing with them, and what happens on a
+// mistake.
 #include <tendril/tendril.h>
 
 #include <iostream>
@@ -38,6 +39,7 @@ int main() {
   }
 
   const bool right = product.to_vector<float>() == std::vector<float>{14, 32, 32, 77} &&
-                     last_column.to_vector<float>() == std::vector<float>{3, 6} && mine[2] == 6 && caught;
+                     last_column.to_vector<float>() == std::vector<float>{3, 6} && mine[2] == 6 &&
+                     caught;
   return right ? 0 : 1;
 }

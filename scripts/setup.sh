@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Sourced by the scripts that build. `need build` or `need test` finds out which tools and headers are
-# missing and installs the Debian packages that bring them; it prints nothing when nothing is missing.
-# This is the one place where packages are listed.
+# Sourced by the scripts that build. `need build`, `need test` or `need tsan` finds out which tools and
+# headers are missing and installs the Debian packages that bring them; it prints nothing when nothing
+# is missing. This is the one place where packages are listed.
 
 has_header() { echo "#include <$1>" | "${CXX:-c++}" -E -x c++ -I/usr/include/eigen3 - > /dev/null 2>&1; }
 
@@ -15,9 +15,13 @@ missing_packages() {
   header() { [ $compiler = yes ] && has_header "$1" || echo "$2"; }
   header Eigen/Core libeigen3-dev
   header CLI/CLI.hpp libcli11-dev
-  if [ "$1" = test ]; then
+  if [ "$1" != build ]; then
     header doctest/doctest.h doctest-dev
     header benchmark/benchmark.h libbenchmark-dev
+  fi
+  if [ "$1" = tsan ]; then
+    command -v clang++ > /dev/null || echo clang
+    echo '#include <omp.h>' | clang++ -fopenmp -E -x c++ - > /dev/null 2>&1 || echo libomp-dev
   fi
 }
 
@@ -43,7 +47,8 @@ need() {
   echo "Installing with apt-get: ${missing[*]}"
   if ! apt_install "${missing[@]}" > /dev/null 2>&1; then
     echo "Updating apt-get's list of packages"
-    "${as_root[@]}" apt-get update -q > /dev/null && apt_install "${missing[@]}" > /dev/null || return 1
+    "${as_root[@]}" apt-get update -q > /dev/null || return 1
+    apt_install "${missing[@]}" > /dev/null || return 1  # apt-get says why
   fi
   hash -r
   mapfile -t missing < <(missing_packages "$1")

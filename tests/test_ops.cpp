@@ -64,7 +64,7 @@ std::vector<OpCase> pointwise_cases() {
 const std::vector<OpCase>& all_cases() {
   static const std::vector<OpCase> cases = [] {
     std::vector<OpCase> all = pointwise_cases();
-    for (auto make : {reduce_cases, layout_cases, algebra_cases, layer_cases, loss_cases})
+    for (auto make : {reduce_cases, layout_cases, algebra_cases, layer_cases, attention_cases, loss_cases})
       for (OpCase& one : make()) all.push_back(std::move(one));
     return all;
   }();
