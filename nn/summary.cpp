@@ -14,9 +14,13 @@ using Row = std::array<std::string, 6>;
 constexpr size_t kCountColumn = 4;  // the only right-aligned one
 
 std::string with_commas(int64_t count) {
-  std::string digits = std::to_string(count);
-  for (int64_t i = static_cast<int64_t>(digits.size()) - 3; i > 0; i -= 3) digits.insert(i, ",");
-  return digits;
+  const std::string digits = std::to_string(count);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
+  return text;
 }
 
 std::string readable_bytes(int64_t bytes) {

@@ -1,58 +1,14 @@
-// Core reductions: hand-checked values, layouts, empty tensors, accuracy and errors.
+// Sums: the loops under all reductions, on every layout.
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <limits>
-#include <numeric>
 
 #include <tendril/core/ops/reduce.h>
-#include <tendril/core/random.h>
-#include <tendril/core/threads.h>
+
+#include "reduce_inputs.h"
 
 using namespace tendril;
-
-namespace {
-
-using Values = std::vector<double>;
-constexpr double kInf = std::numeric_limits<double>::infinity();
-const double kNan = std::numeric_limits<double>::quiet_NaN();
-
-// 1 2 3
-// 4 5 6
-Tensor two_by_three(DType dtype = f32) {
-  if (dtype == f64) return Tensor::from<double>({1, 2, 3, 4, 5, 6}, {2, 3});
-  if (dtype == i32) return Tensor::from<int32_t>({1, 2, 3, 4, 5, 6}, {2, 3});
-  return Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
-}
-
-// The numbers 0, 1, 2, ... as f32.
-Tensor counting(const Shape& shape) {
-  Tensor x = Tensor::empty(shape);
-  std::iota(x.data<float>(), x.data<float>() + x.numel(), 0.0f);
-  return x;
-}
-
-// Standard normal numbers, in f64 or rounded to f32.
-Tensor normal(const Shape& shape, DType dtype = f32) {
-  const RandomKey key{.seed = 5};
-  std::vector<double> values;
-  for (int64_t i = 0; i < shape.numel(); ++i)
-    values.push_back(normal_from_bits(key.bits(2 * i), key.bits(2 * i + 1))[0]);
-  if (dtype == f64) return Tensor::from(values, shape);
-  return Tensor::from(std::vector<float>(values.begin(), values.end()), shape);
-}
-
-Tensor transposed(const Tensor& x) {
-  return Tensor::view(x.storage(), x.offset(), {x.size(1), x.size(0)},
-                      {x.strides()[1], x.strides()[0]}, x.dtype());
-}
-
-struct Threads {  // restores the setting
-  int before = num_threads();
-  ~Threads() { set_num_threads(before); }
-};
-
-}  // namespace
+using namespace tendril::testing;
 
 TEST_SUITE("reduce") {
   TEST_CASE("sum over each choice of axes") {
@@ -163,15 +119,12 @@ TEST_SUITE("reduce") {
 
   TEST_CASE("sums have the same bits on 1, 2 and 4 threads") {
     const Tensor x = normal({300, 1111});
-    const Threads restore;
-    std::vector<std::vector<float>> results;
-    for (int threads : {1, 2, 4}) {
-      set_num_threads(threads);
+    const auto results = on_several_threads([&] {
       std::vector<float> bits = ops::sum(x, {0}).to_vector<float>();
       for (const Tensor& y : {ops::sum(x, {1}), ops::sum(x), ops::sum(transposed(x), {0})})
         for (float value : y.to_vector<float>()) bits.push_back(value);
-      results.push_back(bits);
-    }
+      return bits;
+    });
     CHECK(results[0] == results[1]);
     CHECK(results[0] == results[2]);
   }

@@ -11,7 +11,9 @@
 
 namespace tendril::ops {
 
-/// p in [0, 1]; p = 1 gives zeros.
+/// Error unless p is in [0, 1] and x is floating.
+TENDRIL_API void check_dropout(const Tensor& x, double p);
+/// p = 1 gives zeros.
 TENDRIL_API Tensor dropout(const Tensor& x, double p, RandomKey key);
 
 }  // namespace tendril::ops

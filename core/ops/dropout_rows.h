@@ -1,4 +1,4 @@
-// Dropout of a run of elements, per instruction set.
+// Dropout of a run of elements, per instruction set. T is float or double. Internal.
 #pragma once
 
 #include <cstdint>
@@ -6,10 +6,8 @@
 #include <tendril/core/cpu/isa.h>
 #include <tendril/core/cpu/philox.h>
 
-// y_i = word < threshold ? 0 : x_i scale for the words of element `first` + i; `first` a multiple
+// y_i = word < threshold ? 0 : x_i scale, with the word of element `first` + i; `first` is a multiple
 // of 64.
-TENDRIL_DECLARE_ISA(                                                                             //
-    void dropout_run(const float* x, float* y, int64_t first, int64_t n, PhiloxStream stream,    //
-                     uint32_t threshold, double scale);                                          //
-    void dropout_run(const double* x, double* y, int64_t first, int64_t n, PhiloxStream stream,  //
-                     uint32_t threshold, double scale))
+TENDRIL_DECLARE_ISA(template <class T>
+                    void dropout_run(const T* x, T* y, int64_t first, int64_t n,
+                                     PhiloxStream stream, uint32_t threshold, double scale))

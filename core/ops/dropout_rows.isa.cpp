@@ -3,8 +3,8 @@
 namespace tendril::cpu::TENDRIL_ISA {
 
 template <class T>
-ISA_INLINE void drop(const T* x, T* y, int64_t first, int64_t n, PhiloxStream stream,
-                     uint32_t threshold, double scale) {
+void dropout_run(const T* x, T* y, int64_t first, int64_t n, PhiloxStream stream,
+                 uint32_t threshold, double scale) {
   constexpr int64_t kGroup = 64;
   const T factor = static_cast<T>(scale);
   uint32_t words[kGroup];
@@ -19,13 +19,7 @@ ISA_INLINE void drop(const T* x, T* y, int64_t first, int64_t n, PhiloxStream st
   }
 }
 
-void dropout_run(const float* x, float* y, int64_t first, int64_t n, PhiloxStream stream,
-                 uint32_t threshold, double scale) {
-  drop(x, y, first, n, stream, threshold, scale);
-}
-void dropout_run(const double* x, double* y, int64_t first, int64_t n, PhiloxStream stream,
-                 uint32_t threshold, double scale) {
-  drop(x, y, first, n, stream, threshold, scale);
-}
+template void dropout_run(const float*, float*, int64_t, int64_t, PhiloxStream, uint32_t, double);
+template void dropout_run(const double*, double*, int64_t, int64_t, PhiloxStream, uint32_t, double);
 
 }  // namespace tendril::cpu::TENDRIL_ISA

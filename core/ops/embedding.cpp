@@ -105,9 +105,13 @@ Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classe
 }  // namespace
 }  // namespace cpu
 
-Tensor embedding(const Tensor& indices, const Tensor& weight) {
+Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int64_t> padding_idx) {
   TENDRIL_CHECK(weight.rank() == 2, "[embedding] weight must have shape (V, C); got ",
                 weight.shape(), "; reshape it to two axes");
+  TENDRIL_CHECK(!padding_idx || (*padding_idx >= 0 && *padding_idx < weight.size(0)),
+                "[embedding] padding_idx out of range; got ", padding_idx.value_or(0),
+                " for a table of ", weight.size(0), " rows; it must be in [0, ", weight.size(0),
+                ")");
   require_same_device("embedding", weight, indices);
   return TENDRIL_ON_DEVICE(weight, embedding(indices, weight));
 }

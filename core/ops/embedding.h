@@ -10,8 +10,9 @@
 
 namespace tendril::ops {
 
-/// Error when an index is outside [0, V).
-TENDRIL_API Tensor embedding(const Tensor& indices, const Tensor& weight);
+/// Error when an index, or `padding_idx`, is outside [0, V).
+TENDRIL_API Tensor embedding(const Tensor& indices, const Tensor& weight,
+                             std::optional<int64_t> padding_idx);
 /// dweight (classes, C) in g's dtype; the row `padding_idx` stays zero.
 TENDRIL_API Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
                                       std::optional<int64_t> padding_idx);

@@ -131,7 +131,7 @@ template <class T>
 tendril::cpu::SgdCoefficients<T> coefficients(const SgdStep& o) {
   return {.sign = T(o.maximize ? -1 : 1),
           .decay = T(o.weight_decay),
-          .momentum = T(o.first ? 0.0 : o.momentum),
+          .momentum = T(o.momentum),
           .new_gradient = T(o.first ? 1.0 : 1.0 - o.dampening),
           .step_size = T(o.lr),
           .nesterov = o.nesterov};

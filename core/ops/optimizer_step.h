@@ -46,7 +46,7 @@ struct SgdStep {
   double dampening = 0.0;
   double weight_decay = 0.0;
   bool nesterov = false;
-  bool first = false;  // the buffer holds nothing yet: it becomes g, without dampening
+  bool first = false;  // the buffer is still zeros: it becomes g, without dampening
   bool maximize = false;
 };
 

@@ -1,9 +1,10 @@
 // Losses of pairs (x, t) of numbers: one functor each, with the value and both derivatives.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include <tendril/core/cpu/block.h>
 #include <tendril/core/ops/dispatch.h>
-#include <tendril/core/ops/elements.h>
 #include <tendril/core/ops/loss.h>
 #include <tendril/core/threads.h>
 
@@ -99,34 +100,42 @@ constexpr int64_t kChunk = 8192,
 namespace cpu {
 namespace {
 
-template <class T, class Loss>
+using tendril::cpu::BlockReader;
+using tendril::cpu::kBlock;
+
+constexpr int64_t kChunk = 8 * kBlock;  // elements per task
+
+// body(at, count, x block, t block) for every block of [begin, end).
+template <class C, class Body>
+void for_each_block(const BlockReader& x, const BlockReader& target, int64_t begin, int64_t end,
+                    Body body) {
+  C x_buffer[kBlock], t_buffer[kBlock];
+  for (int64_t at = begin; at < end; at += kBlock) {
+    const int64_t count = std::min(kBlock, end - at);
+    body(at, count, x.read(at, count, x_buffer), target.read(at, count, t_buffer));
+  }
+}
+
+template <class C, class Loss>
 void loss_elements(const Tensor& x, const Tensor& target, const Tensor& losses) {
-  using C = compute_t<T>;
-  const Elements<T> xs(x), ts(target);
+  const BlockReader xs(x, x.shape()), ts(target, x.shape());
   C* out = losses.data<C>();
   parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
-    C x_buffer[kRun], t_buffer[kRun];
-    for (int64_t at = begin; at < end; at += kRun) {
-      const int64_t count = std::min(kRun, end - at);
-      const C *a = xs.read(at, count, x_buffer), *b = ts.read(at, count, t_buffer);
+    for_each_block<C>(xs, ts, begin, end, [&](int64_t at, int64_t count, const C* a, const C* b) {
       for (int64_t i = 0; i < count; ++i) out[at + i] = Loss::value(a[i], b[i]);
-    }
+    });
   });
 }
 
-template <class T, class Loss>
+template <class C, class Loss>
 double loss_total(const Tensor& x, const Tensor& target) {
-  using C = compute_t<T>;
-  const Elements<T> xs(x), ts(target);
+  const BlockReader xs(x, x.shape()), ts(target, x.shape());
   std::vector<double> partials(static_cast<size_t>((x.numel() + kChunk - 1) / kChunk));
   parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
-    C x_buffer[kRun], t_buffer[kRun];
     double total = 0.0;
-    for (int64_t at = begin; at < end; at += kRun) {
-      const int64_t count = std::min(kRun, end - at);
-      const C *a = xs.read(at, count, x_buffer), *b = ts.read(at, count, t_buffer);
+    for_each_block<C>(xs, ts, begin, end, [&](int64_t, int64_t count, const C* a, const C* b) {
       for (int64_t i = 0; i < count; ++i) total += static_cast<double>(Loss::value(a[i], b[i]));
-    }
+    });
     partials[static_cast<size_t>(begin / kChunk)] = total;
   });
   double total = 0.0;
@@ -136,37 +145,33 @@ double loss_total(const Tensor& x, const Tensor& target) {
 
 template <class Loss>
 Tensor pointwise_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
-  const Tensor result = Tensor::empty(reduction == Reduction::none ? x.shape() : Shape{},
-                                      accumulate_dtype(x.dtype()));
+  const Shape shape = reduction == Reduction::none ? x.shape() : Shape{};
+  const Tensor result = Tensor::empty(shape, accumulate_dtype(x.dtype()));
   visit_floating("loss", x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    if (reduction == Reduction::none) return loss_elements<T, Loss>(x, target, result);
-    const double total = loss_total<T, Loss>(x, target);
+    using C = compute_t<typename decltype(tag)::type>;
+    if (reduction == Reduction::none) return loss_elements<C, Loss>(x, target, result);
+    const double total = loss_total<C, Loss>(x, target);
     const double count = reduction == Reduction::mean ? static_cast<double>(x.numel()) : 1.0;
-    *result.data<compute_t<T>>() = static_cast<compute_t<T>>(total / count);
+    *result.data<C>() = static_cast<C>(total / count);
   });
   return result;
 }
 
-// dx_i = g_i derivative(x_i, t_i), where g is one number per element or, expanded, one for all.
-template <class T, class Derivative>
+// dx_i = scale g_i derivative(x_i, t_i); g has one number per element, or one for all.
+template <class C, class Derivative>
 Tensor gradient_elements(const Tensor& g, double scale, const Tensor& x, const Tensor& target,
                          Derivative derivative) {
-  using C = compute_t<T>;
   const Tensor result = Tensor::empty(x.shape(), x.dtype());
-  const Elements<C> gs(g);
-  const Elements<T> xs(x), ts(target), out(result);
+  const BlockReader gs(g, x.shape()), xs(x, x.shape()), ts(target, x.shape());
   const C factor = static_cast<C>(scale);
   parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
-    C g_buffer[kRun], x_buffer[kRun], t_buffer[kRun], buffer[kRun];
-    for (int64_t at = begin; at < end; at += kRun) {
-      const int64_t count = std::min(kRun, end - at);
-      const C *a = xs.read(at, count, x_buffer), *b = ts.read(at, count, t_buffer),
-              *c = gs.read(at, count, g_buffer);
-      C* dx = out.target(at, count, buffer);
-      for (int64_t i = 0; i < count; ++i) dx[i] = factor * c[i] * derivative(a[i], b[i]);
-      out.write(at, count, dx);
-    }
+    C g_buffer[kBlock], buffer[kBlock];
+    for_each_block<C>(xs, ts, begin, end, [&](int64_t at, int64_t count, const C* a, const C* b) {
+      const C* weights = gs.read(at, count, g_buffer);
+      C* dx = tendril::cpu::block_target(result, at, buffer);
+      for (int64_t i = 0; i < count; ++i) dx[i] = factor * weights[i] * derivative(a[i], b[i]);
+      tendril::cpu::write_block(result, at, count, dx);
+    });
   });
   return result;
 }
@@ -175,20 +180,13 @@ template <class Loss>
 PairGradients pointwise_loss_backward(const Tensor& g, const Tensor& x, const Tensor& target,
                                       Reduction reduction, Wanted wanted) {
   const double scale = reduction == Reduction::mean ? 1.0 / static_cast<double>(x.numel()) : 1.0;
-  const Tensor each =
-      reduction == Reduction::none
-          ? g
-          : Tensor::view(g.storage(), g.offset(), x.shape(), Shape::filled(x.rank(), 0), g.dtype());
   return visit_floating("loss_backward", x.dtype(), [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using C = compute_t<T>;
+    using C = compute_t<typename decltype(tag)::type>;
+    const auto by_x = [](C a, C b) { return Loss::by_x(a, b); };
+    const auto by_target = [](C a, C b) { return Loss::by_target(a, b); };
     PairGradients gradients;
-    if (wanted.x)
-      gradients.x =
-          gradient_elements<T>(each, scale, x, target, [](C a, C b) { return Loss::by_x(a, b); });
-    if (wanted.target)
-      gradients.target = gradient_elements<T>(each, scale, x, target,
-                                              [](C a, C b) { return Loss::by_target(a, b); });
+    if (wanted.x) gradients.x = gradient_elements<C>(g, scale, x, target, by_x);
+    if (wanted.target) gradients.target = gradient_elements<C>(g, scale, x, target, by_target);
     return gradients;
   });
 }

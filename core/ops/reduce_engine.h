@@ -3,7 +3,9 @@
 // A reducer says what is reduced:
 //   using Partial = ...;                       what a part of the values boils down to
 //   Partial identity() const;                  of no values
-//   Partial row(const T* x, int64_t n, int64_t result) const;   of n dense values of one result
+//   Partial row(const T* x, int64_t n, int64_t result, int64_t start) const;
+//                                              of values [start, start + n) of one result, dense at
+//                                              x
 //   void combine(Partial& a, const Partial& b) const;           b comes after a
 //   static constexpr bool has_columns;         and if so, accumulating `rows` rows of `columns`
 //   results: void columns(const T* x, int64_t stride, int64_t rows, int64_t columns, Partial* sums,
@@ -31,9 +33,9 @@ void reduce_rows(const T* x, const ReduceLayout& layout, const Reducer& reducer,
   const bool dense = layout.rows_are_dense();
   const auto part = [&](int64_t result, int64_t start, int64_t count, T* scratch) -> Partial {
     const T* row = x + offset_of(result, layout.kept, layout.kept_strides);
-    if (dense) return reducer.row(row + start, count, result);
+    if (dense) return reducer.row(row + start, count, result, start);
     gather_range(row, layout.reduced, layout.reduced_strides, start, count, scratch);
-    return reducer.row(scratch, count, result);
+    return reducer.row(scratch, count, result, start);
   };
   const int64_t chunks = (n + kReduceChunk - 1) / kReduceChunk;
   if (chunks <= 1) {  // several results per task

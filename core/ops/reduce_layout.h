@@ -53,11 +53,11 @@ class Scratch {
 };
 
 /// Copies elements [start, start + count) of a strided array, in row-major order, to dense memory.
-template <class T>
+template <class T, class Out>
 void gather_range(const T* x, const Shape& shape, const Strides& strides, int64_t start,
-                  int64_t count, T* out) {
+                  int64_t count, Out* out) {
   if (shape.empty()) {
-    if (count > 0) out[0] = x[0];
+    if (count > 0) out[0] = static_cast<Out>(x[0]);
     return;
   }
   const int64_t inner = shape.back(), step = strides.back();
@@ -68,7 +68,7 @@ void gather_range(const T* x, const Shape& shape, const Strides& strides, int64_
   while (count > 0) {
     const T* source = x + offset_of(row, outer, outer_strides) + column * step;
     const int64_t run = inner - column < count ? inner - column : count;
-    for (int64_t i = 0; i < run; ++i) out[i] = source[i * step];
+    for (int64_t i = 0; i < run; ++i) out[i] = static_cast<Out>(source[i * step]);
     out += run, count -= run, column = 0, ++row;
   }
 }

@@ -1,4 +1,4 @@
-// One row of softmax and of cross entropy, per instruction set.
+// One row of softmax and of cross entropy, per instruction set. T is float or double. Internal.
 #pragma once
 
 #include <cstdint>
@@ -14,29 +14,23 @@ struct RowExponentials {
 
 }  // namespace tendril::cpu
 
-// softmax_row:              y_i = exp(x_i - max x) / sum_j exp(x_j - max x)
-// softmax_row_backward:     dx_i = y_i (g_i - sum_j g_j y_j)
-// log_softmax_row:          y_i = (x_i - max x) - log sum_j exp(x_j - max x)
-// log_softmax_row_backward: dx_i = g_i - exp(y_i) sum_j g_j
-// row_exponentials:         the two numbers of logsumexp, x is only read
-// row_total:                sum_i x_i
-// row_probabilities:        p_i = factor (exp(x_i - logsumexp) - subtract)
-TENDRIL_DECLARE_ISA(                                                                         //
-    void softmax_row(const float* x, float* y, int64_t n);                                   //
-    void softmax_row(const double* x, double* y, int64_t n);                                 //
-    void softmax_row_backward(const float* g, const float* y, float* dx, int64_t n);         //
-    void softmax_row_backward(const double* g, const double* y, double* dx, int64_t n);      //
-    void log_softmax_row(const float* x, float* y, int64_t n);                               //
-    void log_softmax_row(const double* x, double* y, int64_t n);                             //
-    void log_softmax_row_backward(const float* g, const float* y, float* dx, int64_t n);     //
-    void log_softmax_row_backward(const double* g, const double* y, double* dx, int64_t n);  //
-    RowExponentials row_exponentials(const float* x, int64_t n);                             //
-    RowExponentials row_exponentials(const double* x, int64_t n);                            //
-    double row_total(const float* x, int64_t n);                                             //
-    double row_total(const double* x, int64_t n);                                            //
-    void row_probabilities(const float* x, float* p, int64_t n, double logsumexp,
-                           double subtract,  //
-                           double factor);   //
-    void row_probabilities(const double* x, double* p, int64_t n, double logsumexp,
-                           double subtract,  //
-                           double factor))
+// y_i = exp(x_i - max x) / sum_j exp(x_j - max x)
+TENDRIL_DECLARE_ISA(template <class T> void softmax_row(const T* x, T* y, int64_t n))
+// dx_i = y_i (g_i - sum_j g_j y_j)
+TENDRIL_DECLARE_ISA(template <class T>
+                    void softmax_row_backward(const T* g, const T* y, T* dx, int64_t n))
+
+// y_i = (x_i - max x) - log sum_j exp(x_j - max x)
+TENDRIL_DECLARE_ISA(template <class T> void log_softmax_row(const T* x, T* y, int64_t n))
+// dx_i = g_i - exp(y_i) sum_j g_j
+TENDRIL_DECLARE_ISA(template <class T>
+                    void log_softmax_row_backward(const T* g, const T* y, T* dx, int64_t n))
+
+// The two numbers behind a row's logsumexp.
+TENDRIL_DECLARE_ISA(template <class T> RowExponentials row_exponentials(const T* x, int64_t n))
+// sum_i x_i
+TENDRIL_DECLARE_ISA(template <class T> double row_total(const T* x, int64_t n))
+// p_i = factor (exp(x_i - logsumexp) - subtract)
+TENDRIL_DECLARE_ISA(template <class T> void row_probabilities(const T* x, T* p, int64_t n,
+                                                              double logsumexp, double subtract,
+                                                              double factor))
