@@ -1,9 +1,33 @@
 // Everything of Tendril in one include.
 #pragma once
 
+#include <tendril/autograd/checkpoint.h>
 #include <tendril/autograd/functions.h>
+#include <tendril/autograd/gradcheck.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/creation.h>
+#include <tendril/core/named_tensor.h>
 #include <tendril/core/random.h>
 #include <tendril/core/tensor.h>
 #include <tendril/core/threads.h>
+#include <tendril/nn/attention.h>
+#include <tendril/nn/causal_lm.h>
+#include <tendril/nn/dropout.h>
+#include <tendril/nn/embedding.h>
+#include <tendril/nn/generate.h>
+#include <tendril/nn/init.h>
+#include <tendril/nn/kv_cache.h>
+#include <tendril/nn/layer_norm.h>
+#include <tendril/nn/linear.h>
+#include <tendril/nn/mlp.h>
+#include <tendril/nn/models/gpt2.h>
+#include <tendril/nn/module.h>
+#include <tendril/nn/module_list.h>
+#include <tendril/nn/rms_norm.h>
+#include <tendril/nn/sampling.h>
+#include <tendril/nn/sequential.h>
+#include <tendril/optim/adamw.h>
+#include <tendril/optim/clip.h>
+#include <tendril/optim/optimizer.h>
+#include <tendril/optim/schedule.h>
+#include <tendril/optim/sgd.h>

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <tendril/core/creation.h>
+#include <tendril/core/ops/loss_options.h>
 #include <tendril/core/tensor.h>
 
 namespace tendril {
@@ -172,12 +173,7 @@ TENDRIL_API Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k
                                                 const AttentionOptions& options = {});
 
 // ---- losses
-enum class Reduction { mean, sum, none };
-struct CrossEntropyOptions {
-  int64_t ignore_index = -100;
-  double label_smoothing = 0.0;  // in [0, 1]
-  Reduction reduction = Reduction::mean;  // mean: over the targets that are not ignored (0 when there are none)
-};
+// Reduction and CrossEntropyOptions: <tendril/core/ops/loss_options.h>. The loss of 16-bit inputs is f32.
 /// -log softmax(logits)[target]; logits (..., V), target (...) of indices.
 TENDRIL_API Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
 /// -log_probabilities[target].

@@ -126,7 +126,8 @@ Tensor record_nondiff(Op op, const Tensor& output, std::initializer_list<Tensor>
   if (!detail::should_record(detail::as_span(inputs))) return output;
   Tensor result = output.detach();
   const auto refuse = [op](std::span<const Tensor>, Gradients&) {
-    fail("[", name(op), "] is not differentiable (", info(op).why_not_differentiable,
+    const char* why = info(op).why_not_differentiable;  // null: only with this result dtype (to)
+    fail("[", name(op), "] is not differentiable (", why ? why : "its result is not floating-point",
          "), but a gradient reached it; use detach() on its input or its result");
   };
   // No edges to the inputs: an index or a mask that somebody keeps must not keep the graph behind it.

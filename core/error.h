@@ -2,6 +2,7 @@
 // form "[op] what is wrong; got shapes/dtypes/devices; what would be right".
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -21,6 +22,7 @@ namespace detail {
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream text;
+  text.imbue(std::locale::classic());  // the embedder's locale must not group digits
   (text << ... << parts);
   return text.str();
 }

@@ -34,8 +34,8 @@ TENDRIL_HD inline uint16_t bfloat16_from_float(float x) {
 
 TENDRIL_HD inline float float_from_bfloat16(uint16_t h) { return bits_float(uint32_t{h} << 16); }
 
-// The multiplication by 2^-112 aligns a float's exponent with binary16's, and lets the hardware
-// produce subnormals; adding a magic number would round twice, so the mantissa is rounded by hand.
+// The exponent bias differs by 112, which is subtracted from the exponent field after rounding: a
+// carry out of the mantissa then moves into the exponent, as it should.
 TENDRIL_HD inline uint16_t float16_from_float(float x) {
   const uint32_t u = float_bits(x);
   const uint32_t sign = (u >> 16) & 0x8000u;

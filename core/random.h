@@ -13,8 +13,9 @@
 
 namespace tendril {
 
-/// What a draw is for. Different streams never share numbers, so data order does not depend on how
-/// many dropout masks were drawn.
+/// What a draw is for. Different streams never share numbers, not even at the same position. A
+/// generator counts its draws over all streams: what must not depend on how many dropout masks were
+/// drawn (the order of the data) uses a generator of its own.
 enum class Stream : uint16_t { model = 0, init = 1, data = 2, sampling = 3, noise = 4, rounding = 5 };
 
 using PhiloxBlock = std::array<uint32_t, 4>;

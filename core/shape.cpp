@@ -58,8 +58,11 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
 
 Strides contiguous_strides(const Shape& shape) {
   Strides strides = Shape::filled(shape.rank(), 1);
-  for (int64_t i = shape.rank() - 2; i >= 0; --i)
-    strides[i] = strides[i + 1] * std::max<int64_t>(shape[i + 1], 1);
+  for (int64_t i = shape.rank() - 2; i >= 0; --i) {
+    const int64_t size = std::max<int64_t>(shape[i + 1], 1);
+    // Only a shape with a zero can overflow here, and the strides of no elements are never used.
+    if (__builtin_mul_overflow(strides[i + 1], size, &strides[i])) strides[i] = 1;
+  }
   return strides;
 }
 

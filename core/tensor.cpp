@@ -49,13 +49,20 @@ Tensor::Impl& Tensor::impl() { return const_cast<Impl&>(std::as_const(*this).imp
 Tensor Tensor::view(std::shared_ptr<Storage> storage, int64_t offset, const Shape& shape, const Strides& strides,
                     DType dtype) {
   TENDRIL_CHECK(shape.rank() == strides.rank(), "[view] shape ", shape, " and strides ", strides, " differ in rank");
+  TENDRIL_CHECK(storage, "[view] the storage must not be null");
   auto impl = std::make_shared<Impl>();
   impl->numel = shape.numel();
   if (impl->numel > 0) {
     int64_t low = offset, high = offset;
-    for (int64_t i = 0; i < shape.rank(); ++i) (strides[i] < 0 ? low : high) += strides[i] * (shape[i] - 1);
-    TENDRIL_CHECK(low >= 0 && (high + 1) * size_of(dtype) <= storage->bytes(), "[view] shape ", shape, " with strides ",
-                  strides, " at offset ", offset, " leaves the storage of ", storage->bytes(), " bytes");
+    bool overflow = false;
+    for (int64_t i = 0; i < shape.rank(); ++i) {
+      int64_t reach = 0, &end = strides[i] < 0 ? low : high;
+      overflow |= __builtin_mul_overflow(strides[i], shape[i] - 1, &reach);
+      overflow |= __builtin_add_overflow(end, reach, &end);
+    }
+    TENDRIL_CHECK(!overflow && low >= 0 && high < storage->bytes() / size_of(dtype), "[view] shape ", shape,
+                  " with strides ", strides, " at offset ", offset, " leaves the storage of ", storage->bytes(),
+                  " bytes");
   }
   impl->storage = std::move(storage);
   impl->offset = offset;

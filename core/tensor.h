@@ -129,7 +129,8 @@ class TENDRIL_API WeakTensor {
   std::weak_ptr<Tensor::Impl> impl_;
 };
 
-/// NumPy-like text: `[[1, 2], [3, 4]] f32 (2, 2) cpu`; long axes are shortened with "...".
+/// NumPy-like text, a row per line: `[[1, 2], [3, 4]] f32 (2, 2) cpu`. Columns are aligned; beyond 1000
+/// elements long axes are shortened with "..."; a tensor elsewhere than on the CPU shows no numbers.
 TENDRIL_API std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 TENDRIL_API std::string to_string(const Tensor& tensor);
 

@@ -39,7 +39,8 @@ struct OpCase {
 std::vector<OpCase> reduce_cases();
 std::vector<OpCase> layout_cases();
 std::vector<OpCase> algebra_cases();  // matmul, linear, einsum, where, masked_fill, to, checkpoint
-std::vector<OpCase> layer_cases();    // softmax, norms, dropout, embedding, rotary, attention
+std::vector<OpCase> layer_cases();    // softmax, norms, dropout, embedding, rotary
+std::vector<OpCase> attention_cases();
 std::vector<OpCase> loss_cases();
 
 }  // namespace tendril::testing

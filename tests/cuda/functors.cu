@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include <tendril/core/half.h>
+#include <tendril/core/ops/functors.h>
 #include <tendril/core/random.h>
 
 namespace tendril::cuda_check {
@@ -30,5 +31,51 @@ __global__ void drop(float* x, int64_t n, RandomKey key, uint32_t threshold, flo
   const int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
   if (i < n) x[i] = key.bits(static_cast<uint64_t>(i)) >= threshold ? x[i] * scale : 0.0f;
 }
+
+// Value and derivative of every pointwise op in the list, one kernel each.
+#define UNARY(op, F, ...)                                                                  \
+  template <class T>                                                                       \
+  __global__ void op##_kernel(const T* x, const T* g, T* y, T* dx) {                       \
+    y[threadIdx.x] = ops::F::value(x[threadIdx.x]);                                        \
+    dx[threadIdx.x] = ops::F::grad(x[threadIdx.x], g[threadIdx.x]);                        \
+  }                                                                                        \
+  template __global__ void op##_kernel<float>(const float*, const float*, float*, float*); \
+  template __global__ void op##_kernel<double>(const double*, const double*, double*, double*);
+#define UNARY1(op, F, ...)                                                                        \
+  template <class T>                                                                              \
+  __global__ void op##_kernel(const T* x, const T* g, T* y, T* dx, T parameter) {                 \
+    y[threadIdx.x] = ops::F::value(x[threadIdx.x], parameter);                                    \
+    dx[threadIdx.x] = ops::F::grad(x[threadIdx.x], g[threadIdx.x], parameter);                    \
+  }                                                                                               \
+  template __global__ void op##_kernel<float>(const float*, const float*, float*, float*, float); \
+  template __global__ void op##_kernel<double>(const double*, const double*, double*, double*,    \
+                                               double);
+#define UNARY_NONDIFF(op, F, ...)                                    \
+  template <class T>                                                 \
+  __global__ void op##_kernel(const T* x, T* y) {                    \
+    y[threadIdx.x] = ops::F::value(x[threadIdx.x]);                  \
+  }                                                                  \
+  template __global__ void op##_kernel<float>(const float*, float*); \
+  template __global__ void op##_kernel<double>(const double*, double*);
+#define BINARY(op, F, ...)                                                                      \
+  template <class T>                                                                            \
+  __global__ void op##_kernel(const T* a, const T* b, const T* g, T* y, T* da, T* db) {         \
+    const unsigned i = threadIdx.x;                                                             \
+    y[i] = ops::F::value(a[i], b[i]);                                                           \
+    da[i] = ops::F::grad_a(a[i], b[i], g[i]);                                                   \
+    db[i] = ops::F::grad_b(a[i], b[i], g[i]);                                                   \
+  }                                                                                             \
+  template __global__ void op##_kernel<float>(const float*, const float*, const float*, float*, \
+                                              float*, float*);                                  \
+  template __global__ void op##_kernel<double>(const double*, const double*, const double*,     \
+                                               double*, double*, double*);
+#define COMPARE(op, F)                                                            \
+  template <class T>                                                              \
+  __global__ void op##_kernel(const T* a, const T* b, bool* y) {                  \
+    y[threadIdx.x] = ops::F::value(a[threadIdx.x], b[threadIdx.x]);               \
+  }                                                                               \
+  template __global__ void op##_kernel<float>(const float*, const float*, bool*); \
+  template __global__ void op##_kernel<int64_t>(const int64_t*, const int64_t*, bool*);
+#include <tendril/core/ops/ops.def>
 
 }  // namespace tendril::cuda_check

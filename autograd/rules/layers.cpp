@@ -1,0 +1,77 @@
+// The layers' functions and their tape rules; the mathematics is in core/ops.
+
+#include <tendril/autograd/functions.h>
+#include <tendril/autograd/tape.h>
+#include <tendril/core/ops/dropout.h>
+#include <tendril/core/ops/embedding.h>
+#include <tendril/core/ops/norm_layers.h>
+#include <tendril/core/ops/rotary.h>
+#include <tendril/core/ops/softmax.h>
+
+namespace tendril {
+
+Tensor softmax(const Tensor& x, int64_t axis) {
+  const Tensor y = ops::softmax(x, axis);
+  return record(Op::softmax, y, {x}, [y = Saved(y), axis](const Tensor& g, Gradients& in) {
+    in.set(0, ops::softmax_backward(g, y, axis));
+  });
+}
+
+Tensor log_softmax(const Tensor& x, int64_t axis) {
+  const Tensor y = ops::log_softmax(x, axis);
+  return record(Op::log_softmax, y, {x}, [y = Saved(y), axis](const Tensor& g, Gradients& in) {
+    in.set(0, ops::log_softmax_backward(g, y, axis));
+  });
+}
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  const auto [y, mean, rstd] = ops::layer_norm(x, weight, bias, eps);
+  return record(Op::layer_norm, y, {x, weight, bias},
+                [x = Saved(x), weight = Saved(weight), mean = Saved(mean),
+                 rstd = Saved(rstd)](const Tensor& g, Gradients& in) {
+                  const ops::NormGradients gradients = ops::layer_norm_backward(
+                      g, x, weight, mean, rstd, in.needs(1), in.needs(2));
+                  in.set(0, gradients.x);
+                  if (in.needs(1)) in.set(1, gradients.weight);
+                  if (in.needs(2)) in.set(2, gradients.bias);
+                });
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  const auto [y, rstd] = ops::rms_norm(x, weight, eps);
+  return record(
+      Op::rms_norm, y, {x, weight},
+      [x = Saved(x), weight = Saved(weight), rstd = Saved(rstd)](const Tensor& g, Gradients& in) {
+        const ops::NormGradients gradients =
+            ops::rms_norm_backward(g, x, weight, rstd, in.needs(1));
+        in.set(0, gradients.x);
+        if (in.needs(1)) in.set(1, gradients.weight);
+      });
+}
+
+Tensor dropout(const Tensor& x, double p, bool training) {
+  ops::check_dropout(x, p);
+  if (!training || p == 0.0) return x;
+  const RandomKey key = default_generator().next(Stream::model);
+  return record(Op::dropout, ops::dropout(x, p, key), {x},
+                [p, key](const Tensor& g, Gradients& in) { in.set(0, ops::dropout(g, p, key)); });
+}
+
+Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int64_t> padding_idx) {
+  const Tensor y = ops::embedding(indices, weight, padding_idx);
+  return record(
+      Op::embedding, y, {weight},
+      [indices = Saved(indices), classes = weight.size(0), padding_idx](const Tensor& g, Gradients& in) {
+        in.set(0, ops::embedding_backward(g, indices, classes, padding_idx));
+      });
+}
+
+Tensor rotary_embedding(const Tensor& x, double theta, int64_t offset, bool interleaved) {
+  const Tensor y = ops::rotary_embedding(x, theta, offset, interleaved);
+  return record(Op::rotary_embedding, y, {x},
+                [theta, offset, interleaved](const Tensor& g, Gradients& in) {
+                  in.set(0, ops::rotary_embedding_backward(g, theta, offset, interleaved));
+                });
+}
+
+}  // namespace tendril

@@ -1,0 +1,78 @@
+// The losses' functions and their tape rules; the mathematics is in core/ops.
+
+#include <tendril/autograd/functions.h>
+#include <tendril/autograd/tape.h>
+#include <tendril/core/ops/loss.h>
+
+namespace tendril {
+namespace {
+
+// backward(g, x, target, wanted) -> ops::PairGradients
+template <class Backward>
+Tensor record_pair(Op op, const Tensor& loss, const Tensor& x, const Tensor& target,
+                   Backward backward) {
+  return record(op, loss, {x, target},
+                [backward, x = Saved(x), target = Saved(target)](const Tensor& g, Gradients& in) {
+                  const ops::Wanted wanted{.x = in.needs(0), .target = in.needs(1)};
+                  const ops::PairGradients gradients = backward(g, x.get(), target.get(), wanted);
+                  if (wanted.x) in.set(0, gradients.x);
+                  if (wanted.target) in.set(1, gradients.target);
+                });
+}
+
+}  // namespace
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& target,
+                     const CrossEntropyOptions& options) {
+  const auto [loss, logsumexp] = ops::cross_entropy(logits, target, options);
+  return record(Op::cross_entropy, loss, {logits},
+                [logits = Saved(logits), target = Saved(target), logsumexp = Saved(logsumexp),
+                 options](const Tensor& g, Gradients& in) {
+                  in.set(0, ops::cross_entropy_backward(g, logits, target, logsumexp, options));
+                });
+}
+
+Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t ignore_index,
+                Reduction reduction) {
+  const Tensor loss = ops::nll_loss(log_probabilities, target, ignore_index, reduction);
+  return record(Op::nll_loss, loss, {log_probabilities},
+                [x = Saved(log_probabilities), target = Saved(target), ignore_index,
+                 reduction](const Tensor& g, Gradients& in) {
+                  in.set(0, ops::nll_loss_backward(g, x, target, ignore_index, reduction));
+                });
+}
+
+Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
+  return record_pair(Op::mse_loss, ops::mse_loss(x, target, reduction), x, target,
+                     [reduction](auto& g, auto& x, auto& target, auto wanted) {
+                       return ops::mse_loss_backward(g, x, target, reduction, wanted);
+                     });
+}
+
+Tensor l1_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
+  return record_pair(Op::l1_loss, ops::l1_loss(x, target, reduction), x, target,
+                     [reduction](auto& g, auto& x, auto& target, auto wanted) {
+                       return ops::l1_loss_backward(g, x, target, reduction, wanted);
+                     });
+}
+
+Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target,
+                                        Reduction reduction) {
+  return record_pair(Op::binary_cross_entropy_with_logits,
+                     ops::binary_cross_entropy_with_logits(x, target, reduction), x, target,
+                     [reduction](auto& g, auto& x, auto& target, auto wanted) {
+                       return ops::binary_cross_entropy_with_logits_backward(g, x, target,
+                                                                             reduction, wanted);
+                     });
+}
+
+Tensor kl_div(const Tensor& log_probabilities, const Tensor& target, Reduction reduction,
+              bool log_target) {
+  return record_pair(
+      Op::kl_div, ops::kl_div(log_probabilities, target, reduction, log_target), log_probabilities,
+      target, [reduction, log_target](auto& g, auto& x, auto& target, auto wanted) {
+        return ops::kl_div_backward(g, x, target, reduction, log_target, wanted);
+      });
+}
+
+}  // namespace tendril

@@ -1,0 +1,128 @@
+#include <tendril/core/ops/embedding.h>
+
+#include <vector>
+
+#include <tendril/core/creation.h>
+#include <tendril/core/ops/dispatch.h>
+#include <tendril/core/ops/elements.h>
+#include <tendril/core/threads.h>
+
+namespace tendril::ops {
+namespace {
+
+// All indices as i64, each in [0, classes).
+std::vector<int64_t> checked_indices(const char* op, const Tensor& indices, int64_t classes) {
+  TENDRIL_CHECK(indices.dtype() == i64 || indices.dtype() == i32, "[", op,
+                "] needs i64 or i32 indices; got ", indices.dtype(), "; cast them with to(x, i64)");
+  std::vector<int64_t> values = indices.to_vector<int64_t>();
+  for (const int64_t value : values)
+    TENDRIL_CHECK(value >= 0 && value < classes, "[", op, "] index out of range; got ", value,
+                  " for a table of ", classes, " rows; indices must be in [0, ", classes, ")");
+  return values;
+}
+
+Shape with_channels(const Shape& shape, int64_t channels) {
+  Shape result = shape;
+  result.push_back(channels);
+  return result;
+}
+
+}  // namespace
+
+namespace cpu {
+namespace {
+
+Tensor embedding(const Tensor& indices, const Tensor& weight) {
+  const int64_t channels = weight.size(1);
+  const std::vector<int64_t> rows = checked_indices("embedding", indices, weight.size(0));
+  const Tensor y = Tensor::empty(with_channels(indices.shape(), channels), weight.dtype());
+  visit_floating("embedding", weight.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* table = weight.data<T>();
+    T* out = y.data<T>();
+    const int64_t row_stride = weight.strides()[0], step = weight.strides()[1];
+    parallel_for(static_cast<int64_t>(rows.size()), rows_per_chunk(channels),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t n = begin; n < end; ++n) {
+                     const T* row = table + rows[static_cast<size_t>(n)] * row_stride;
+                     T* target = out + n * channels;
+                     if (step == 1)
+                       std::copy_n(row, channels, target);
+                     else
+                       for (int64_t c = 0; c < channels; ++c) target[c] = row[c * step];
+                   }
+                 });
+  });
+  return y;
+}
+
+// Positions sorted by index, stably: those of index v are order[first[v] .. first[v + 1]).
+struct Buckets {
+  std::vector<int64_t> first, order, used;  // used: the indices that occur
+
+  Buckets(const std::vector<int64_t>& indices, int64_t classes)
+      : first(static_cast<size_t>(classes) + 1), order(indices.size()) {
+    for (const int64_t v : indices) ++first[static_cast<size_t>(v) + 1];
+    for (int64_t v = 0; v < classes; ++v) {
+      const auto next = static_cast<size_t>(v) + 1;
+      if (first[next] > 0) used.push_back(v);
+      first[next] += first[next - 1];
+    }
+    std::vector<int64_t> free(first);
+    for (size_t n = 0; n < indices.size(); ++n)
+      order[static_cast<size_t>(free[static_cast<size_t>(indices[n])]++)] = static_cast<int64_t>(n);
+  }
+};
+
+// Threads share the rows of the table, not the positions: no two write the same row, and every row
+// is summed in the order of the positions.
+Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
+                          std::optional<int64_t> padding) {
+  const int64_t channels = g.shape().back();
+  const Buckets buckets(checked_indices("embedding_backward", indices, classes), classes);
+  const Tensor dweight = zeros({classes, channels}, g.dtype());
+  visit_floating("embedding_backward", g.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    const Elements<T> in(g), out(dweight);
+    parallel_for(static_cast<int64_t>(buckets.used.size()), 1, [&](int64_t begin, int64_t) {
+      const int64_t v = buckets.used[static_cast<size_t>(begin)];
+      if (v == padding) return;
+      const auto buffer = scratch<C>(channels), sum_buffer = scratch<C>(channels);
+      C* sum = out.target(v * channels, channels, sum_buffer.get());
+      std::fill_n(sum, channels, C(0));
+      const auto last = static_cast<size_t>(buckets.first[static_cast<size_t>(v) + 1]);
+      for (auto i = static_cast<size_t>(buckets.first[static_cast<size_t>(v)]); i < last; ++i) {
+        const C* row = in.read(buckets.order[i] * channels, channels, buffer.get());
+        for (int64_t c = 0; c < channels; ++c) sum[c] += row[c];
+      }
+      out.write(v * channels, channels, sum);
+    });
+  });
+  return dweight;
+}
+
+}  // namespace
+}  // namespace cpu
+
+Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int64_t> padding_idx) {
+  TENDRIL_CHECK(weight.rank() == 2, "[embedding] weight must have shape (V, C); got ",
+                weight.shape(), "; reshape it to two axes");
+  TENDRIL_CHECK(!padding_idx || (*padding_idx >= 0 && *padding_idx < weight.size(0)),
+                "[embedding] padding_idx out of range; got ", padding_idx.value_or(0),
+                " for a table of ", weight.size(0), " rows; it must be in [0, ", weight.size(0),
+                ")");
+  require_same_device("embedding", weight, indices);
+  return TENDRIL_ON_DEVICE(weight, embedding(indices, weight));
+}
+
+Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
+                          std::optional<int64_t> padding_idx) {
+  require_same_device("embedding_backward", g, indices);
+  TENDRIL_CHECK(g.rank() >= 1 && g.shape() == with_channels(indices.shape(), g.shape().back()),
+                "[embedding_backward] gradient and indices do not fit; got ", g.shape(), " and ",
+                indices.shape(), "; the gradient must be (..., C) for indices (...)");
+  return TENDRIL_ON_DEVICE(g, embedding_backward(g, indices, classes, padding_idx));
+}
+
+}  // namespace tendril::ops

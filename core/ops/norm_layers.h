@@ -1,0 +1,39 @@
+// Normalisation over the last axis. Shapes: x, y, g (..., C); weight, bias (C) or undefined, both
+// of one floating dtype that may differ from x's; mean, rstd (rows), rows = product of the leading
+// axes, f32 (f64 for an f64 x).
+//
+// layer_norm (Ba et al. 2016): h = (x - mean) rstd, rstd = 1 / sqrt(mean((x - mean)^2) + eps)
+//   y = h weight + bias
+//   m = g weight; dx = rstd (m - mean(m) - h mean(m h)); dweight = sum_rows g h; dbias = sum_rows g
+// rms_norm (Zhang and Sennrich 2019): h = x rstd, rstd = 1 / sqrt(mean(x^2) + eps)
+//   y = h weight
+//   m = g weight; dx = rstd (m - h mean(m h)); dweight = sum_rows g h
+#pragma once
+
+#include <tendril/core/tensor.h>
+
+namespace tendril::ops {
+
+struct LayerNormResult {
+  Tensor y, mean, rstd;
+};
+struct RmsNormResult {
+  Tensor y, rstd;
+};
+struct NormGradients {
+  Tensor x, weight, bias;
+};
+
+TENDRIL_API LayerNormResult layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                       double eps);
+/// The gradients of weight and bias are undefined unless `with_weight`, `with_bias`. Their dtype is
+/// that of `weight`, or x's when it is undefined.
+TENDRIL_API NormGradients layer_norm_backward(const Tensor& g, const Tensor& x,
+                                              const Tensor& weight, const Tensor& mean,
+                                              const Tensor& rstd, bool with_weight, bool with_bias);
+
+TENDRIL_API RmsNormResult rms_norm(const Tensor& x, const Tensor& weight, double eps);
+TENDRIL_API NormGradients rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& weight,
+                                            const Tensor& rstd, bool with_weight);
+
+}  // namespace tendril::ops

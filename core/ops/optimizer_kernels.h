@@ -1,0 +1,46 @@
+// Private to core: the inner loops of optimizer_step.h, compiled once per instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include <tendril/core/cpu/isa.h>
+
+namespace tendril::cpu {
+
+// Everything that is the same for all elements, computed in double and rounded once.
+template <class T>
+struct AdamWCoefficients {
+  T sign;          // -1 when maximizing
+  T decay;         // lr * weight_decay
+  T new_mean;      // 1 - beta1
+  T old_square;    // beta2
+  T new_square;    // 1 - beta2
+  T inverse_root;  // 1 / sqrt(1 - beta2^t)
+  T eps;
+  T step_size;  // lr / (1 - beta1^t)
+};
+
+template <class T>
+struct SgdCoefficients {
+  T sign;
+  T decay;  // weight_decay
+  T momentum;
+  T new_gradient;  // 1 - dampening, or 1 at the first step
+  T step_size;     // lr
+  bool nesterov;
+};
+
+}  // namespace tendril::cpu
+
+// vmax may be null.
+TENDRIL_DECLARE_ISA(void adamw_block(int64_t n, float* p, const float* g, float* m, float* v,
+                                     float* vmax, const AdamWCoefficients<float>& c))
+TENDRIL_DECLARE_ISA(void adamw_block(int64_t n, double* p, const double* g, double* m, double* v,
+                                     double* vmax, const AdamWCoefficients<double>& c))
+// buffer may be null.
+TENDRIL_DECLARE_ISA(void sgd_block(int64_t n, float* p, const float* g, float* buffer,
+                                   const SgdCoefficients<float>& c))
+TENDRIL_DECLARE_ISA(void sgd_block(int64_t n, double* p, const double* g, double* buffer,
+                                   const SgdCoefficients<double>& c))
+TENDRIL_DECLARE_ISA(double square_sum_block(int64_t n, const float* x))
+TENDRIL_DECLARE_ISA(double square_sum_block(int64_t n, const double* x))

@@ -1,0 +1,69 @@
+// The update rules of optimizers: one fused pass over parameter, gradient and state.
+//
+// All tensors of a step have the parameter's shape and are dense row-major (gradients may have any
+// layout and any floating dtype). State is f64 for f64 parameters, else f32. A 16-bit parameter has
+// an f32 `master` that carries the exact value; the parameter is its rounding. Where the two
+// disagree, somebody else has set the parameter, and the master follows it.
+#pragma once
+
+#include <cstdint>
+
+#include <tendril/core/tensor.h>
+
+namespace tendril::ops {
+
+/// The dtype of an optimizer's state for a parameter of this dtype.
+constexpr DType state_dtype(DType parameter) { return parameter == f64 ? f64 : f32; }
+
+struct AdamWStep {
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 1e-2;
+  int64_t step = 1;  // counts from 1, this one included
+  bool maximize = false;
+};
+
+/// What AdamW keeps per parameter. `max_square` is undefined without AMSGrad, `master` unless the
+/// parameter has 16 bits.
+struct AdamWState {
+  Tensor mean, square, max_square, master;
+};
+
+/// Decoupled weight decay (Loshchilov and Hutter 2019), in PyTorch's order; g = -gradient when
+/// maximizing.
+///   p -= lr * weight_decay * p
+///   m += (1 - beta1) (g - m)
+///   v  = beta2 * v + (1 - beta2) g^2                          AMSGrad: vmax = max(vmax, v), used
+///   for v below p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+TENDRIL_API void adamw_step(const Tensor& parameter, const Tensor& gradient,
+                            const AdamWState& state, const AdamWStep& options);
+
+struct SgdStep {
+  double lr = 1e-3;
+  double momentum = 0.0;
+  double dampening = 0.0;
+  double weight_decay = 0.0;
+  bool nesterov = false;
+  bool first = false;  // the buffer is still zeros: it becomes g, without dampening
+  bool maximize = false;
+};
+
+/// `buffer` is undefined without momentum.
+struct SgdState {
+  Tensor buffer, master;
+};
+
+///   g += weight_decay * p
+///   buffer = momentum * buffer + (1 - dampening) g
+///   p -= lr * d,  d = buffer, or g + momentum * buffer (Nesterov), or g without momentum
+TENDRIL_API void sgd_step(const Tensor& parameter, const Tensor& gradient, const SgdState& state,
+                          const SgdStep& options);
+
+/// Sum of x^2 and largest |x| (NaN if there is one; 0 for an empty tensor), in double. Partial sums
+/// are formed over fixed pieces and added in their order.
+TENDRIL_API double sum_of_squares(const Tensor& x);
+TENDRIL_API double largest_magnitude(const Tensor& x);
+
+}  // namespace tendril::ops

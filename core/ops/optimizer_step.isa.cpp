@@ -1,0 +1,84 @@
+// Inner loops of the optimizers, once per instruction set; the formulas stand in optimizer_step.h.
+#include <tendril/core/ops/optimizer_kernels.h>
+
+namespace tendril::cpu::TENDRIL_ISA {
+namespace {
+
+ISA_INLINE float root(float x) { return __builtin_sqrtf(x); }
+ISA_INLINE double root(double x) { return __builtin_sqrt(x); }
+
+template <bool kAmsGrad, class T>
+ISA_INLINE void adamw(int64_t n, T* p, const T* g, T* m, T* v, T* vmax,
+                      const AdamWCoefficients<T> c) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    const T gradient = c.sign * g[i];
+    const T value = p[i] - c.decay * p[i];
+    const T mean = m[i] + c.new_mean * (gradient - m[i]);
+    const T square = c.old_square * v[i] + c.new_square * gradient * gradient;
+    T used = square;
+    if constexpr (kAmsGrad) {
+      used = vmax[i] > square ? vmax[i] : square;
+      vmax[i] = used;
+    }
+    m[i] = mean;
+    v[i] = square;
+    p[i] = value - c.step_size * mean / (root(used) * c.inverse_root + c.eps);
+  }
+}
+
+template <bool kMomentum, class T>
+ISA_INLINE void sgd(int64_t n, T* p, const T* g, T* buffer, const SgdCoefficients<T> c) {
+  const T from_gradient = c.nesterov ? T(1) : T(0);
+  const T from_buffer = c.nesterov ? c.momentum : T(1);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) {
+    T direction = c.sign * g[i] + c.decay * p[i];
+    if constexpr (kMomentum) {
+      const T velocity = c.momentum * buffer[i] + c.new_gradient * direction;
+      buffer[i] = velocity;
+      direction = from_gradient * direction + from_buffer * velocity;
+    }
+    p[i] -= c.step_size * direction;
+  }
+}
+
+// Sixteen partial sums: enough for the registers, and the same order for every instruction set.
+template <class T>
+ISA_INLINE double square_sum(int64_t n, const T* x) {
+  constexpr int kLanes = 16;
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int k = 0; k < kLanes; ++k) {
+      const double value = x[i + k];
+      lanes[k] += value * value;
+    }
+  for (int k = 0; i < n; ++i, ++k) lanes[k] += static_cast<double>(x[i]) * x[i];
+  double total = 0.0;
+  for (int k = 0; k < kLanes; ++k) total += lanes[k];
+  return total;
+}
+
+}  // namespace
+
+void adamw_block(int64_t n, float* p, const float* g, float* m, float* v, float* vmax,
+                 const AdamWCoefficients<float>& c) {
+  vmax ? adamw<true>(n, p, g, m, v, vmax, c) : adamw<false>(n, p, g, m, v, vmax, c);
+}
+void adamw_block(int64_t n, double* p, const double* g, double* m, double* v, double* vmax,
+                 const AdamWCoefficients<double>& c) {
+  vmax ? adamw<true>(n, p, g, m, v, vmax, c) : adamw<false>(n, p, g, m, v, vmax, c);
+}
+void sgd_block(int64_t n, float* p, const float* g, float* buffer,
+               const SgdCoefficients<float>& c) {
+  buffer ? sgd<true>(n, p, g, buffer, c) : sgd<false>(n, p, g, buffer, c);
+}
+void sgd_block(int64_t n, double* p, const double* g, double* buffer,
+               const SgdCoefficients<double>& c) {
+  buffer ? sgd<true>(n, p, g, buffer, c) : sgd<false>(n, p, g, buffer, c);
+}
+double square_sum_block(int64_t n, const float* x) { return square_sum(n, x); }
+double square_sum_block(int64_t n, const double* x) { return square_sum(n, x); }
+
+}  // namespace tendril::cpu::TENDRIL_ISA

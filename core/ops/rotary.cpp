@@ -1,0 +1,114 @@
+#include <tendril/core/ops/rotary.h>
+
+#include <cmath>
+#include <vector>
+
+#include <tendril/core/ops/dispatch.h>
+#include <tendril/core/ops/elements.h>
+#include <tendril/core/threads.h>
+
+namespace tendril::ops {
+namespace cpu {
+namespace {
+
+// cos and sin of every angle, (T, D/2) each. The angles are formed in double: a float holds the
+// angle of position 1e5 to 0.004 only.
+template <class C>
+struct Rotation {
+  int64_t half;
+  std::vector<C> cosine, sine;
+
+  Rotation(int64_t positions, int64_t channels, double theta, int64_t offset, double direction)
+      : half(channels / 2),
+        cosine(static_cast<size_t>(positions * half)),
+        sine(static_cast<size_t>(positions * half)) {
+    std::vector<double> frequency(static_cast<size_t>(half));
+    for (int64_t i = 0; i < half; ++i)
+      frequency[static_cast<size_t>(i)] =
+          std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(channels));
+    parallel_for(positions, std::max<int64_t>(1, 512 / half), [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin * half; at < end * half; ++at) {
+        const double angle =
+            static_cast<double>(offset + at / half) * frequency[static_cast<size_t>(at % half)];
+        cosine[static_cast<size_t>(at)] = static_cast<C>(std::cos(angle));
+        sine[static_cast<size_t>(at)] = static_cast<C>(direction * std::sin(angle));
+      }
+    });
+  }
+
+  // Pairs (i, i + half).
+  void rotate_halves(const C* x, C* y, int64_t position) const {
+    const C *c = cosine.data() + position * half, *s = sine.data() + position * half;
+    for (int64_t i = 0; i < half; ++i) {
+      const C u = x[i], v = x[i + half];
+      y[i] = u * c[i] - v * s[i];
+      y[i + half] = v * c[i] + u * s[i];
+    }
+  }
+
+  // Pairs (2 i, 2 i + 1).
+  void rotate_neighbours(const C* x, C* y, int64_t position) const {
+    const C *c = cosine.data() + position * half, *s = sine.data() + position * half;
+    for (int64_t i = 0; i < half; ++i) {
+      const C u = x[2 * i], v = x[2 * i + 1];
+      y[2 * i] = u * c[i] - v * s[i];
+      y[2 * i + 1] = v * c[i] + u * s[i];
+    }
+  }
+};
+
+// direction: 1 forward, -1 back.
+Tensor rotate(const Tensor& x, double theta, int64_t offset, bool interleaved, double direction) {
+  const Tensor y = Tensor::empty(x.shape(), x.dtype());
+  if (x.numel() == 0) return y;
+  const int64_t channels = x.size(-1), positions = x.size(-2);
+  visit_floating("rotary_embedding", x.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = compute_t<T>;
+    const Rotation<C> rotation(positions, channels, theta, offset, direction);
+    const Elements<T> in(x), out(y);
+    parallel_for(in.rows(), rows_per_chunk(channels), [&](int64_t begin, int64_t end) {
+      const auto buffer = scratch<C>(channels), result_buffer = scratch<C>(channels);
+      for (int64_t row = begin; row < end; ++row) {
+        C* result = out.target(row * channels, channels, result_buffer.get());
+        const C* values = in.read(row * channels, channels, buffer.get());
+        if (interleaved)
+          rotation.rotate_neighbours(values, result, row % positions);
+        else
+          rotation.rotate_halves(values, result, row % positions);
+        out.write(row * channels, channels, result);
+      }
+    });
+  });
+  return y;
+}
+
+}  // namespace
+}  // namespace cpu
+
+namespace {
+
+void check(const Tensor& x, double theta) {
+  TENDRIL_CHECK(is_floating(x.dtype()), "[rotary_embedding] needs a floating-point tensor; got ",
+                x.dtype(), "; cast it with to(x, f32)");
+  TENDRIL_CHECK(x.rank() >= 2, "[rotary_embedding] needs shape (..., T, D); got ", x.shape(),
+                "; add the missing axis");
+  TENDRIL_CHECK(x.size(-1) % 2 == 0, "[rotary_embedding] turns pairs of channels; got ", x.size(-1),
+                " channels in ", x.shape(), "; the last axis must be even");
+  TENDRIL_CHECK(theta > 0.0, "[rotary_embedding] theta must be positive; got ", theta,
+                "; 10000 is usual");
+}
+
+}  // namespace
+
+Tensor rotary_embedding(const Tensor& x, double theta, int64_t offset, bool interleaved) {
+  check(x, theta);
+  return TENDRIL_ON_DEVICE(x, rotate(x, theta, offset, interleaved, 1.0));
+}
+
+Tensor rotary_embedding_backward(const Tensor& g, double theta, int64_t offset, bool interleaved) {
+  check(g, theta);
+  return TENDRIL_ON_DEVICE(g, rotate(g, theta, offset, interleaved, -1.0));
+}
+
+}  // namespace tendril::ops

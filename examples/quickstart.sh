@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Trains a small GPT on this repository's own text and prints what it learned; installs what is
+# missing and builds first. All options go to the program: examples/quickstart.sh --help
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$root/scripts/setup.sh"
+
+need build
+(
+  cd "$root"
+  # A first build needs no test framework; a build folder that exists keeps its settings.
+  options=()
+  if [ ! -f build/release/CMakeCache.txt ]; then
+    echo "Building; the first time takes a few minutes"
+    options=(-DTENDRIL_TESTS=OFF -DTENDRIL_BENCH=OFF)
+  fi
+  cmake --preset release --log-level=WARNING "${options[@]}" > /dev/null
+  cmake --build --preset release --target quickstart
+) >&2
+exec "$root/build/release/examples/quickstart" "$@"

@@ -1,0 +1,14 @@
+#include <tendril/nn/causal_lm.h>
+
+namespace tendril::nn {
+
+CausalLm::~CausalLm() = default;
+
+Tensor CausalLm::loss(const Tensor& tokens, const Tensor& targets) {
+  TENDRIL_CHECK(tokens.shape() == targets.shape(),
+                "[loss] tokens and targets must have the same shape; got ", tokens.shape(), " and ",
+                targets.shape());
+  return cross_entropy(forward(tokens), targets);
+}
+
+}  // namespace tendril::nn

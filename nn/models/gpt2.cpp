@@ -1,0 +1,137 @@
+#include <tendril/nn/attention.h>
+#include <tendril/nn/init.h>
+#include <tendril/nn/models/gpt2.h>
+
+#include <cmath>
+#include <tuple>
+
+namespace tendril::nn::models {
+namespace {
+
+// Each of the 2 L residual additions would otherwise grow the variance of the stream.
+double residual_std(const Gpt2Config& config) {
+  return config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.n_layer));
+}
+
+const Gpt2Config& validated(const Gpt2Config& config) {
+  config.validate();
+  return config;
+}
+
+}  // namespace
+
+Conv1D::Conv1D(int64_t in, int64_t out, double std) {
+  weight_ = add_parameter("weight", Tensor::empty({in, out}));
+  bias_ = add_parameter("bias", zeros({out}));
+  init::normal_(weight_, 0.0, std);
+}
+
+Tensor Conv1D::operator()(const Tensor& x) const { return linear(x, transpose(weight_), bias_); }
+
+Gpt2Attention::Gpt2Attention(const Gpt2Config& config)
+    : heads_(config.n_head),
+      dropout_(config.attn_pdrop),
+      c_attn_(config.n_embd, 3 * config.n_embd, config.initializer_range),
+      c_proj_(config.n_embd, config.n_embd, residual_std(config)),
+      resid_dropout_(config.resid_pdrop) {
+  add("c_attn", c_attn_);
+  add("c_proj", c_proj_);
+  add("resid_dropout", resid_dropout_);
+}
+
+Tensor Gpt2Attention::forward(const Tensor& x, KeyValueCache* cache) const {
+  const std::vector<Tensor> qkv = split(c_attn_(x), x.size(-1), -1);  // 3 x (B, T, C)
+  const Tensor q = split_heads(qkv[0], heads_);                       // (B, H, T, D)
+  Tensor k = split_heads(qkv[1], heads_), v = split_heads(qkv[2], heads_);
+  if (cache) std::tie(k, v) = cache->append(k, v);
+  const Tensor y = scaled_dot_product_attention(
+      q, k, v, {.causal = true, .dropout = dropout_, .training = training()});
+  return resid_dropout_(c_proj_(merge_heads(y)));
+}
+
+Gpt2Mlp::Gpt2Mlp(const Gpt2Config& config)
+    : activation_(config.activation),
+      c_fc_(config.n_embd, config.inner(), config.initializer_range),
+      c_proj_(config.inner(), config.n_embd, residual_std(config)),
+      dropout_(config.resid_pdrop) {
+  add("c_fc", c_fc_);
+  add("c_proj", c_proj_);
+  add("dropout", dropout_);
+}
+
+Tensor Gpt2Mlp::operator()(const Tensor& x) const {
+  return dropout_(c_proj_(activate(c_fc_(x), activation_)));
+}
+
+Gpt2Block::Gpt2Block(const Gpt2Config& config)
+    : ln_1_(config.n_embd, {.eps = config.layer_norm_epsilon}),
+      attn_(config),
+      ln_2_(config.n_embd, {.eps = config.layer_norm_epsilon}),
+      mlp_(config) {
+  add("ln_1", ln_1_);
+  add("attn", attn_);
+  add("ln_2", ln_2_);
+  add("mlp", mlp_);
+}
+
+Tensor Gpt2Block::forward(const Tensor& x, KeyValueCache* cache) const {
+  const Tensor y = x + attn_.forward(ln_1_(x), cache);
+  return y + mlp_(ln_2_(y));
+}
+
+Gpt2Transformer::Gpt2Transformer(const Gpt2Config& config)
+    : n_positions_(config.n_positions),
+      wte_(config.vocab_size, config.n_embd, {.std = config.initializer_range}),
+      wpe_(config.n_positions, config.n_embd, {.std = config.initializer_range}),
+      drop_(config.embd_pdrop),
+      ln_f_(config.n_embd, {.eps = config.layer_norm_epsilon}) {
+  add("wte", wte_);
+  add("wpe", wpe_);
+  add("drop", drop_);
+  add("h", h_);
+  for (int64_t i = 0; i < config.n_layer; ++i) h_.emplace_back(config);
+  add("ln_f", ln_f_);
+}
+
+Tensor Gpt2Transformer::forward(const Tensor& tokens, ModelCache* cache) {
+  TENDRIL_CHECK(tokens.rank() == 2 && tokens.size(1) > 0,
+                "[Gpt2] needs tokens (B, T), T > 0; got shape ", tokens.shape());
+  const int64_t past = cache ? cache->length() : 0;
+  TENDRIL_CHECK(past + tokens.size(1) <= n_positions_, "[Gpt2] has ", n_positions_,
+                " positions; got ", tokens.size(1), " tokens after ", past,
+                "; shorten the sequence or raise n_positions");
+  TENDRIL_CHECK(!cache || cache->layers() == static_cast<int64_t>(h_.size()),
+                "[Gpt2] needs a cache of ", h_.size(), " layers; got ", cache ? cache->layers() : 0,
+                "; use make_cache()");
+  Tensor x =
+      wte_(tokens) + slice(wpe_.weight(), 0, past, past + tokens.size(1));  // (B, T, C) + (T, C)
+  x = drop_(x);
+  for (size_t i = 0; i < h_.size(); ++i)
+    x = h_[i].forward(x, cache ? &cache->layer(static_cast<int64_t>(i)) : nullptr);
+  return ln_f_(x);
+}
+
+Gpt2::Gpt2(const Gpt2Config& config) : config_(validated(config)), transformer_(config_) {
+  add("transformer", transformer_);
+  if (config_.tie_word_embeddings) return;
+  lm_head_ =
+      std::make_shared<Linear>(config_.n_embd, config_.vocab_size, LinearOptions{.bias = false});
+  init::normal_(lm_head_->weight(), 0.0, config_.initializer_range);
+  add("lm_head", lm_head_);
+}
+
+Tensor Gpt2::head(const Tensor& hidden) const {
+  return linear(hidden, lm_head_ ? lm_head_->weight() : transformer_.token_embedding());
+}
+
+Tensor Gpt2::forward(const Tensor& tokens) { return head(transformer_.forward(tokens, nullptr)); }
+
+Tensor Gpt2::forward(const Tensor& tokens, ModelCache& cache) {
+  return head(transformer_.forward(tokens, &cache));
+}
+
+Tensor Gpt2::next_logits(const Tensor& tokens, ModelCache& cache) {
+  return head(select(transformer_.forward(tokens, &cache), 1, -1));
+}
+
+}  // namespace tendril::nn::models

@@ -1,1 +1,0 @@
-#include <tendril/autograd/tape.h>

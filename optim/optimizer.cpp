@@ -1,0 +1,188 @@
+#include <tendril/autograd/tape.h>
+#include <tendril/core/creation.h>
+#include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/optimizer_step.h>
+#include <tendril/optim/optimizer.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace tendril::optim {
+namespace {
+
+constexpr const char* kMaster = "master";
+constexpr const char* kStep = "step";
+
+bool has_master(const Tensor& parameter) {
+  return ops::state_dtype(parameter.dtype()) != parameter.dtype();
+}
+
+}  // namespace
+
+Optimizer::~Optimizer() = default;
+
+void Optimizer::register_group(std::vector<NamedTensor> parameters, double lr) {
+  TENDRIL_CHECK(std::isfinite(lr) && lr >= 0.0,
+                "[add_param_group] the learning rate must be finite and not negative; got ", lr);
+  std::vector<Slot> added;
+  for (auto& [name, tensor] : parameters) {
+    TENDRIL_CHECK(!name.empty(), "[add_param_group] a parameter needs a name");
+    TENDRIL_CHECK(tensor.defined() && is_floating(tensor.dtype()) && tensor.is_contiguous(),
+                  "[add_param_group] \"", name, "\" must be a dense floating-point tensor");
+    TENDRIL_CHECK(tensor.is_leaf(), "[add_param_group] \"", name, "\" is the result of ",
+                  producer(tensor), "; only leaves can be trained");
+    const auto clashes = [&](const Slot& slot) {
+      return slot.name == name || slot.parameter.is_same(tensor);
+    };
+    TENDRIL_CHECK(std::none_of(slots_.begin(), slots_.end(), clashes) &&
+                      std::none_of(added.begin(), added.end(), clashes),
+                  "[add_param_group] \"", name, "\" is in this optimizer already");
+    added.push_back({name, tensor, groups_.size(), 0, {}});
+  }
+  groups_.push_back({lr, lr});
+  slots_.insert(slots_.end(), added.begin(), added.end());
+}
+
+Tensor& Optimizer::state_of(Slot& slot, const std::string& name) {
+  Tensor& tensor = slot.state[name];
+  if (!tensor.defined())
+    tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
+                   slot.parameter.device());
+  return tensor;
+}
+
+Tensor Optimizer::master_of(Slot& slot) {
+  if (!has_master(slot.parameter)) {
+    slot.state.erase(kMaster);  // the parameter may have been widened since
+    return {};
+  }
+  Tensor& master = slot.state[kMaster];
+  if (!master.defined()) master = ops::cast(slot.parameter, f32);
+  return master;
+}
+
+void Optimizer::step() {
+  const NoGradGuard no_grad;
+  for (Slot& slot : slots_) {
+    const Tensor gradient = slot.parameter.grad();
+    if (!gradient.defined()) continue;
+    ++slot.step;
+    update(slot, gradient, groups_[slot.group].lr);
+  }
+}
+
+void Optimizer::zero_grad() {
+  for (Slot& slot : slots_) slot.parameter.set_grad({});
+}
+
+std::vector<Tensor> Optimizer::parameters() const {
+  std::vector<Tensor> list;
+  for (const Slot& slot : slots_) list.push_back(slot.parameter);
+  return list;
+}
+
+double Optimizer::lr(size_t group) const {
+  TENDRIL_CHECK(group < groups_.size(), "[lr] group ", group, " does not exist; there are ",
+                groups_.size());
+  return groups_[group].lr;
+}
+
+void Optimizer::set_lr(double lr) {
+  for (size_t i = 0; i < groups_.size(); ++i) set_lr(i, lr);
+}
+
+void Optimizer::set_lr(size_t group, double lr) {
+  TENDRIL_CHECK(group < groups_.size(), "[set_lr] group ", group, " does not exist; there are ",
+                groups_.size());
+  groups_[group].lr = lr;
+}
+
+void Optimizer::scale_lr(double factor) {
+  for (Group& group : groups_) group.lr = group.base_lr * factor;
+}
+
+StateDict Optimizer::state_dict() const {
+  StateDict state;
+  for (const Slot& slot : slots_) {
+    if (slot.step == 0) continue;
+    state.emplace(slot.name + "." + kStep, Tensor::from({slot.step}, {1}));
+    for (const auto& [name, tensor] : slot.state) state.emplace(slot.name + "." + name, tensor);
+  }
+  return state;
+}
+
+std::vector<std::string> Optimizer::expected_state(const Slot& slot) const {
+  std::vector<std::string> names = state_names(slot.group);
+  if (has_master(slot.parameter)) names.push_back(kMaster);
+  return names;
+}
+
+void Optimizer::load_state_dict(const StateDict& state) {
+  struct Loaded {
+    int64_t step = 0;
+    std::map<std::string, Tensor> state;
+  };
+  std::vector<Loaded> loaded;
+  std::set<std::string> used;
+  std::string problems;
+  const auto find = [&](const std::string& name) {
+    const auto found = state.find(name);
+    if (found == state.end()) return Tensor();
+    used.insert(name);
+    return found->second;
+  };
+  for (const Slot& slot : slots_) {
+    Loaded& entry = loaded.emplace_back();
+    const Tensor step = find(slot.name + "." + kStep);
+    if (step.defined() && (step.numel() != 1 || is_floating(step.dtype())))
+      problems += detail::concat("\n  ", slot.name, ".step must be one integer; got ", step.dtype(),
+                                 " ", step.shape());
+    else if (step.defined() && (entry.step = step.item<int64_t>()) < 1)
+      problems += detail::concat("\n  ", slot.name, ".step must be positive; got ", entry.step);
+    for (const std::string& name : expected_state(slot)) {
+      const std::string full = slot.name + "." + name;
+      const Tensor tensor = find(full);
+      if (tensor.defined() != step.defined())
+        problems += "\n  " + full + (step.defined() ? " is missing" : " comes without a step");
+      else if (tensor.defined() &&
+               (!(tensor.shape() == slot.parameter.shape()) || !is_floating(tensor.dtype())))
+        problems +=
+            detail::concat("\n  ", full, " must be floating-point of shape ",
+                           slot.parameter.shape(), "; got ", tensor.dtype(), " ", tensor.shape());
+      else if (tensor.defined())
+        entry.state[name] = tensor;
+    }
+  }
+  for (const auto& [name, tensor] : state)
+    if (!used.contains(name)) problems += "\n  " + name + " belongs to no parameter";
+  TENDRIL_CHECK(problems.empty(),
+                "[load_state_dict] the state does not fit this optimizer:", problems);
+
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    slot.step = loaded[i].step;
+    slot.state.clear();
+    for (const auto& [name, tensor] : loaded[i].state) {
+      slot.state[name] = Tensor::empty(tensor.shape(), ops::state_dtype(slot.parameter.dtype()),
+                                       slot.parameter.device());
+      ops::copy(slot.state[name], tensor);
+    }
+  }
+}
+
+std::vector<NamedTensor> numbered(const std::vector<Tensor>& parameters) {
+  std::vector<NamedTensor> list;
+  for (const Tensor& parameter : parameters)
+    list.push_back({std::to_string(list.size()), parameter});
+  return list;
+}
+
+DecaySplit split_for_decay(const std::vector<NamedTensor>& parameters) {
+  DecaySplit split;
+  for (const NamedTensor& entry : parameters)
+    (entry.tensor.rank() >= 2 ? split.decayed : split.kept).push_back(entry);
+  return split;
+}
+
+}  // namespace tendril::optim

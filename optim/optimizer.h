@@ -1,0 +1,103 @@
+// What all optimizers share: parameter groups, learning rates and state by name.
+//
+//   optim::AdamW optimizer(model.named_parameters(), {.lr = 3e-4});
+//   for (int64_t step = 0; step < steps; ++step) {
+//     optimizer.scale_lr(optim::cosine(step, {.warmup = 100, .total = steps}));
+//     optimizer.zero_grad();
+//     model.loss(tokens, targets).backward();
+//     optim::clip_grad_norm(optimizer.parameters(), 1.0);
+//     optimizer.step();
+//   }
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <tendril/core/named_tensor.h>
+
+namespace tendril::optim {
+
+class TENDRIL_API Optimizer {
+ public:
+  virtual ~Optimizer();
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// Updates every parameter that has a gradient; the others, and their state, stay as they are.
+  void step();
+  /// Forgets all gradients.
+  void zero_grad();
+  /// Of all groups, in the order in which they were added.
+  std::vector<Tensor> parameters() const;
+
+  // ---- learning rates: each group has a base rate, and a current one that step() uses
+
+  size_t group_count() const { return groups_.size(); }
+  double lr(size_t group = 0) const;
+  /// Sets the current rate of one group, or of all.
+  void set_lr(double lr);
+  void set_lr(size_t group, double lr);
+  /// Current rate = base rate * factor in every group: for schedules, which are functions of the
+  /// step.
+  void scale_lr(double factor);
+
+  // ---- state
+
+  /// What step() has accumulated: "<parameter>.step" (i64, one element) and tensors of the
+  /// parameter's shape such as
+  /// "<parameter>.exp_avg"; nothing for a parameter never updated. They share memory with the
+  /// optimizer: clone to keep. Options and learning rates are the program's and not part of it.
+  StateDict state_dict() const;
+  /// Replaces the whole state; a parameter that `state` does not mention starts anew. Error that
+  /// lists every unknown name, wrong shape and incomplete parameter, and then nothing has been
+  /// changed.
+  void load_state_dict(const StateDict& state);
+
+ protected:
+  /// One parameter and what the rule keeps for it.
+  struct Slot {
+    std::string name;
+    Tensor parameter;
+    size_t group = 0;
+    int64_t step = 0;  // updates so far, the current one included
+    std::map<std::string, Tensor> state;
+  };
+
+  Optimizer() = default;
+  /// Error for an undefined or integer tensor, a non-leaf, a strided parameter, one that is in this
+  /// optimizer already or a second use of a name.
+  void register_group(std::vector<NamedTensor> parameters, double lr);
+  /// The state tensor of this name; made of zeros when there is none.
+  static Tensor& state_of(Slot& slot, const std::string& name);
+  /// The f32 master of a 16-bit parameter, made from it when there is none; undefined for wider
+  /// ones.
+  static Tensor master_of(Slot& slot);
+
+  /// Applies the rule to one parameter.
+  virtual void update(Slot& slot, const Tensor& gradient, double lr) = 0;
+  /// Names of the state tensors that a parameter of this group has after an update, the master
+  /// aside.
+  virtual std::vector<std::string> state_names(size_t group) const = 0;
+
+ private:
+  struct Group {
+    double base_lr, lr;
+  };
+  std::vector<std::string> expected_state(const Slot& slot) const;
+
+  std::vector<Group> groups_;
+  std::vector<Slot> slots_;
+};
+
+/// Names "0", "1", ... for parameters that have none.
+TENDRIL_API std::vector<NamedTensor> numbered(const std::vector<Tensor>& parameters);
+
+/// The usual split for weight decay: tensors of two and more axes are decayed, biases and norms are
+/// not.
+struct DecaySplit {
+  std::vector<NamedTensor> decayed, kept;
+};
+TENDRIL_API DecaySplit split_for_decay(const std::vector<NamedTensor>& parameters);
+
+}  // namespace tendril::optim

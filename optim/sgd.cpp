@@ -1,0 +1,44 @@
+#include <tendril/core/ops/optimizer_step.h>
+#include <tendril/optim/sgd.h>
+
+namespace tendril::optim {
+
+Sgd::Sgd(std::vector<NamedTensor> parameters, const SgdOptions& options) {
+  add_param_group(std::move(parameters), options);
+}
+
+Sgd::Sgd(const std::vector<Tensor>& parameters, const SgdOptions& options)
+    : Sgd(numbered(parameters), options) {}
+
+void Sgd::add_param_group(std::vector<NamedTensor> parameters, const SgdOptions& options) {
+  TENDRIL_CHECK(options.momentum >= 0.0 && options.weight_decay >= 0.0,
+                "[Sgd] momentum and weight_decay must not be negative; got ", options.momentum,
+                " and ", options.weight_decay);
+  TENDRIL_CHECK(!options.nesterov || (options.momentum > 0.0 && options.dampening == 0.0),
+                "[Sgd] Nesterov needs momentum and no dampening; got momentum ", options.momentum,
+                ", dampening ", options.dampening);
+  register_group(std::move(parameters), options.lr);
+  options_.push_back(options);
+}
+
+void Sgd::update(Slot& slot, const Tensor& gradient, double lr) {
+  const SgdOptions& options = options_[slot.group];
+  const bool with_buffer = options.momentum > 0.0;
+  const ops::SgdState state = {.buffer = with_buffer ? state_of(slot, "momentum_buffer") : Tensor(),
+                               .master = master_of(slot)};
+  ops::sgd_step(slot.parameter, gradient, state,
+                {.lr = lr,
+                 .momentum = options.momentum,
+                 .dampening = options.dampening,
+                 .weight_decay = options.weight_decay,
+                 .nesterov = options.nesterov,
+                 .first = slot.step == 1,
+                 .maximize = options.maximize});
+}
+
+std::vector<std::string> Sgd::state_names(size_t group) const {
+  if (options_[group].momentum > 0.0) return {"momentum_buffer"};
+  return {};
+}
+
+}  // namespace tendril::optim

@@ -1,0 +1,39 @@
+// Stochastic gradient descent with momentum (Sutskever et al. 2013), with PyTorch's formulas.
+#pragma once
+
+#include <vector>
+
+#include <tendril/optim/optimizer.h>
+
+namespace tendril::optim {
+
+struct SgdOptions {
+  double lr = 1e-3;
+  double momentum = 0.0;
+  double dampening = 0.0;  // of new gradients in the momentum buffer; not applied at the first step
+  double weight_decay = 0.0;  // L2: added to the gradient
+  bool nesterov = false;      // needs momentum and no dampening
+  bool maximize = false;
+};
+
+/// The formulas stand in <tendril/core/ops/optimizer_step.h>. State: momentum_buffer (with
+/// momentum), and master for 16-bit parameters, all f32 (f64 for f64 parameters).
+class TENDRIL_API Sgd : public Optimizer {
+ public:
+  /// An optimizer without parameters; add groups.
+  Sgd() = default;
+  explicit Sgd(std::vector<NamedTensor> parameters, const SgdOptions& options = {});
+  explicit Sgd(const std::vector<Tensor>& parameters, const SgdOptions& options = {});
+
+  /// Error for options out of range, and see Optimizer::register_group.
+  void add_param_group(std::vector<NamedTensor> parameters, const SgdOptions& options = {});
+
+ protected:
+  void update(Slot& slot, const Tensor& gradient, double lr) override;
+  std::vector<std::string> state_names(size_t group) const override;
+
+ private:
+  std::vector<SgdOptions> options_;  // one per group
+};
+
+}  // namespace tendril::optim

@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# Sourced by the scripts that build. `need build`, `need test` or `need tsan` finds out which tools and
+# headers are missing and installs the Debian packages that bring them; it prints nothing when nothing
+# is missing. This is the one place where packages are listed.
+
+has_header() { echo "#include <$1>" | "${CXX:-c++}" -E -x c++ -I/usr/include/eigen3 - > /dev/null 2>&1; }
+
+# Looks for the things themselves, so that tools that did not come from a package count too.
+missing_packages() {
+  local compiler=yes
+  command -v "${CXX:-c++}" > /dev/null || { compiler=no; echo g++; }
+  command -v cmake > /dev/null || echo cmake
+  command -v ninja > /dev/null || echo ninja-build
+  command -v ccache > /dev/null || echo ccache
+  header() { [ $compiler = yes ] && has_header "$1" || echo "$2"; }
+  header Eigen/Core libeigen3-dev
+  header CLI/CLI.hpp libcli11-dev
+  if [ "$1" != build ]; then
+    header doctest/doctest.h doctest-dev
+    header benchmark/benchmark.h libbenchmark-dev
+  fi
+  if [ "$1" = tsan ]; then
+    command -v clang++ > /dev/null || echo clang
+    echo '#include <omp.h>' | clang++ -fopenmp -E -x c++ - > /dev/null 2>&1 || echo libomp-dev
+  fi
+}
+
+apt_install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
+
+need() {
+  local missing as_root=()
+  mapfile -t missing < <(missing_packages "$1")
+  if [ ${#missing[@]} = 0 ]; then return 0; fi
+  if ! command -v apt-get > /dev/null; then
+    if [ "${missing[*]}" = ccache ]; then return 0; fi  # a convenience only
+    echo "Missing: ${missing[*]}" >&2
+    echo "There is no apt-get here. Install what these Debian packages bring and run this again." >&2
+    return 1
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo > /dev/null; then
+      echo "Missing; please run as root: apt-get install ${missing[*]}" >&2
+      return 1
+    fi
+    as_root=(sudo)
+  fi
+  echo "Installing with apt-get: ${missing[*]}"
+  if ! apt_install "${missing[@]}" > /dev/null 2>&1; then
+    echo "Updating apt-get's list of packages"
+    "${as_root[@]}" apt-get update -q > /dev/null || return 1
+    apt_install "${missing[@]}" > /dev/null || return 1  # apt-get says why
+  fi
+  hash -r
+  mapfile -t missing < <(missing_packages "$1")
+  if [ ${#missing[@]} != 0 ]; then
+    echo "Still missing after the installation: ${missing[*]}" >&2
+    return 1
+  fi
+}

@@ -1,0 +1,310 @@
+#include <doctest/doctest.h>
+#include <tendril/autograd/functions.h>
+#include <tendril/autograd/tape.h>
+#include <tendril/core/ops/optimizer_step.h>
+#include <tendril/core/threads.h>
+#include <tendril/optim/adamw.h>
+#include <tendril/optim/sgd.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+using namespace tendril;
+
+namespace {
+
+Tensor leaf(std::vector<double> values, DType dtype = f64) {
+  const int64_t count = static_cast<int64_t>(values.size());
+  Tensor x = Tensor::empty({count}, dtype);
+  copy_(x, Tensor::from(values, {count}));
+  x.requires_grad_();
+  return x;
+}
+
+void set_gradient(Tensor& parameter, std::vector<double> values) {
+  Tensor gradient = Tensor::empty(parameter.shape(), parameter.dtype());
+  copy_(gradient, Tensor::from(values, parameter.shape()));
+  parameter.set_grad(gradient);
+}
+
+// One parameter with value 1; its value after each of the given gradients.
+template <class Optimizer, class Options>
+std::vector<double> trace(const Options& options, const std::vector<double>& gradients,
+                          DType dtype = f64) {
+  Tensor p = leaf({1.0}, dtype);
+  Optimizer optimizer({NamedTensor{"p", p}}, options);
+  std::vector<double> values;
+  for (const double gradient : gradients) {
+    set_gradient(p, {gradient});
+    optimizer.step();
+    values.push_back(p.item<double>());
+  }
+  return values;
+}
+
+void check_trace(const std::vector<double>& got, const std::vector<double>& expected,
+                 double tolerance) {
+  REQUIRE(got.size() == expected.size());
+  for (size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - expected[i]) <= tolerance);
+}
+
+std::string message_of(const auto& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_SUITE("optim") {
+  // The expected numbers were computed with 40 decimal digits.
+  TEST_CASE("AdamW follows PyTorch's order of operations") {
+    const optim::AdamWOptions options = {.lr = 0.1, .weight_decay = 0.01};
+    check_trace(trace<optim::AdamW>(options, {0.5, -0.25}), {0.899000002, 0.871467298705846}, 1e-9);
+    check_trace(trace<optim::AdamW>(options, {0.5, -0.25}, f32), {0.899000002, 0.871467298705846},
+                1e-6);
+  }
+
+  TEST_CASE("AdamW maximizes, and AMSGrad remembers the largest square") {
+    check_trace(
+        trace<optim::AdamW>(optim::AdamWOptions{.lr = 0.1, .weight_decay = 0.01, .maximize = true},
+                            {0.5, -0.25}),
+        {1.098999998, 1.124534701294154}, 1e-9);
+    optim::AdamWOptions options = {.lr = 0.1, .beta2 = 0.5, .weight_decay = 0.01};
+    check_trace(trace<optim::AdamW>(options, {2, 0.01, 0.01}),
+                {0.8990000005, 0.815602748862896, 0.734786017902184}, 1e-9);
+    options.amsgrad = true;
+    check_trace(trace<optim::AdamW>(options, {2, 0.01, 0.01}),
+                {0.8990000005, 0.839764468824664, 0.798921140055541}, 1e-9);
+  }
+
+  TEST_CASE("SGD with momentum, Nesterov and dampening") {
+    check_trace(trace<optim::Sgd>(optim::SgdOptions{.lr = 0.1}, {0.5, -0.25}), {0.95, 0.975},
+                1e-12);
+    check_trace(trace<optim::Sgd>(optim::SgdOptions{.lr = 0.1, .momentum = 0.9}, {0.5, -0.25}),
+                {0.95, 0.93}, 1e-12);
+    check_trace(trace<optim::Sgd>(optim::SgdOptions{.lr = 0.1, .momentum = 0.9, .nesterov = true},
+                                  {0.5, -0.25}),
+                {0.905, 0.912}, 1e-12);
+    check_trace(
+        trace<optim::Sgd>(
+            optim::SgdOptions{.lr = 0.1, .momentum = 0.9, .dampening = 0.5, .weight_decay = 0.1},
+            {0.5, -0.25, 1.0}),
+        {0.94, 0.8938, 0.797751}, 1e-12);
+    check_trace(trace<optim::Sgd>(optim::SgdOptions{.lr = 0.1, .maximize = true}, {0.5}), {1.05},
+                1e-12);
+  }
+
+  TEST_CASE(
+      "every element gets the same arithmetic, whatever its place, the threads and the layout") {
+    // 70001 elements: several chunks and a remainder for every vector width.
+    const int64_t count = 70001;
+    const auto run = [&](int threads, bool strided) {
+      const int before = num_threads();
+      set_num_threads(threads);
+      Tensor p = full({count}, 1.0);
+      p.requires_grad_();
+      optim::AdamW optimizer({NamedTensor{"p", p}}, {.lr = 0.1, .weight_decay = 0.01});
+      for (const double gradient : {0.5, -0.25}) {
+        const Tensor wide = full({2 * count}, gradient);
+        p.set_grad(strided ? Tensor::view(wide.storage(), 0, {count}, {2}, f32)
+                           : full({count}, gradient));
+        optimizer.step();
+      }
+      set_num_threads(before);
+      return p.to_vector<float>();
+    };
+    const std::vector<float> expected = run(1, false);
+    CHECK(std::abs(expected[0] - 0.871467298705846) <= 1e-6);
+    for (const float value : expected) REQUIRE(value == expected[0]);
+    CHECK(run(2, false) == expected);
+    CHECK(run(4, true) == expected);
+  }
+
+  TEST_CASE("16-bit parameters follow an f32 master") {
+    Tensor p = leaf({1.0, -2.0}, bf16);
+    optim::Sgd optimizer({NamedTensor{"p", p}}, {.lr = 1.0});
+    // bf16 steps near 1 are 2^-7 wide (2^-8 below 1): a single 1e-3 is lost, but eight add up.
+    for (int i = 0; i < 8; ++i) {
+      set_gradient(p, {-1e-3, 0.0});
+      optimizer.step();
+    }
+    CHECK(p.to_vector<float>()[0] == 1.0078125f);
+    const Tensor master = optimizer.state_dict().at("p.master");
+    CHECK(master.dtype() == f32);
+    CHECK(std::abs(master.to_vector<float>()[0] - 1.008f) <
+          1e-4f);  // 1e-3 itself is rounded to bf16
+    CHECK(master.to_vector<float>()[1] == -2.0f);
+
+    {
+      const NoGradGuard no_grad;
+      fill_(p, 5.0);  // somebody loads other weights
+    }
+    set_gradient(p, {1.0, 1.0});
+    optimizer.step();
+    CHECK(p.to_vector<float>() == std::vector<float>{4.0f, 4.0f});
+  }
+
+  TEST_CASE("AdamW on f16 and bf16 agrees with f32 within the parameter's rounding") {
+    for (const DType dtype : {f16, bf16}) {
+      const std::vector<double> got = trace<optim::AdamW>(
+          optim::AdamWOptions{.lr = 0.1, .weight_decay = 0.01}, {0.5, -0.25}, dtype);
+      check_trace(got, {0.899000002, 0.871467298705846}, dtype == f16 ? 0.00025 : 0.002);
+    }
+  }
+
+  TEST_CASE("parameters without a gradient are left alone") {
+    Tensor a = leaf({1.0}), b = leaf({2.0});
+    optim::AdamW optimizer({NamedTensor{"a", a}, NamedTensor{"b", b}}, {.lr = 0.1});
+    set_gradient(a, {1.0});
+    optimizer.step();
+    CHECK(a.item<double>() != 1.0);
+    CHECK(b.item<double>() == 2.0);
+    CHECK(optimizer.state_dict().count("a.step") == 1);
+    CHECK(optimizer.state_dict().count("b.step") == 0);
+    optimizer.zero_grad();
+    CHECK(!a.grad().defined());
+  }
+
+  TEST_CASE("groups have their own options and rates") {
+    Tensor a = leaf({1.0}), b = leaf({1.0});
+    optim::Sgd optimizer;
+    optimizer.add_param_group({{"a", a}}, {.lr = 0.1});
+    optimizer.add_param_group({{"b", b}}, {.lr = 0.4, .weight_decay = 1.0});
+    CHECK(optimizer.group_count() == 2);
+    optimizer.scale_lr(0.5);
+    CHECK(optimizer.lr(0) == 0.05);
+    CHECK(optimizer.lr(1) == 0.2);
+    set_gradient(a, {1.0});
+    set_gradient(b, {1.0});
+    optimizer.step();
+    CHECK(a.item<double>() == doctest::Approx(0.95).epsilon(1e-12));
+    CHECK(b.item<double>() == doctest::Approx(0.6).epsilon(1e-12));
+    optimizer.scale_lr(1.0);
+    CHECK(optimizer.lr(1) == 0.4);
+    optimizer.set_lr(0.25);
+    CHECK(optimizer.lr(0) == 0.25);
+    CHECK_THROWS_AS(optimizer.lr(2), Error);
+    CHECK_THROWS_AS(optimizer.set_lr(2, 0.1), Error);
+    CHECK(optimizer.parameters().size() == 2);
+  }
+
+  TEST_CASE("a step counts as a change in place for the tape") {
+    Tensor w = leaf({2.0});
+    const Tensor y = square(w);
+    optim::Sgd optimizer({NamedTensor{"w", w}}, {.lr = 0.1});
+    set_gradient(w, {1.0});
+    optimizer.step();
+    CHECK_THROWS_AS(y.backward(), Error);
+  }
+
+  TEST_CASE("state round trip continues exactly; loading replaces") {
+    const std::vector<double> gradients = {0.5, -0.25, 0.125, 1.0};
+    for (const bool amsgrad : {false, true}) {
+      const optim::AdamWOptions options = {.lr = 0.1, .amsgrad = amsgrad};
+      Tensor p = leaf({1.0, 3.0}), q = leaf({0.0, 0.0});
+      optim::AdamW first({NamedTensor{"p", p}}, options), second({NamedTensor{"p", q}}, options);
+      const auto advance = [](optim::AdamW& optimizer, Tensor& x, double g) {
+        set_gradient(x, {g, -2 * g});
+        optimizer.step();
+      };
+      advance(first, p, 0.5);
+      advance(first, p, -0.25);
+      for (int i = 0; i < 5; ++i) advance(second, q, 7.0);  // a history that must vanish
+      second.load_state_dict(first.state_dict());
+      {
+        const NoGradGuard no_grad;
+        copy_(q, p);
+      }
+      CHECK(second.state_dict().size() == first.state_dict().size());
+      CHECK(second.state_dict().at("p.step").item<int64_t>() == 2);
+      advance(first, p, 0.125);
+      advance(second, q, 0.125);
+      CHECK(p.to_vector<double>() == q.to_vector<double>());
+      second.load_state_dict({});
+      CHECK(second.state_dict().empty());
+    }
+  }
+
+  TEST_CASE("a state that does not fit is refused as a whole, with every problem") {
+    Tensor p = leaf({1.0, 2.0}), q = leaf({1.0});
+    optim::AdamW optimizer({NamedTensor{"p", p}, NamedTensor{"q", q}}, {.lr = 0.1});
+    set_gradient(p, {1.0, 1.0});
+    optimizer.step();
+    StateDict state = optimizer.state_dict();
+    state["p.exp_avg"] = zeros({3}, f64);
+    state["q.step"] = Tensor::from<int64_t>({4}, {1});
+    state["other.step"] = Tensor::from<int64_t>({4}, {1});
+    const std::string message = message_of([&] { optimizer.load_state_dict(state); });
+    CHECK(contains(message, "p.exp_avg must be floating-point of shape (2"));
+    CHECK(contains(message, "q.exp_avg is missing"));
+    CHECK(contains(message, "q.exp_avg_sq is missing"));
+    CHECK(contains(message, "other.step belongs to no parameter"));
+    CHECK(optimizer.state_dict().at("p.exp_avg").shape() == Shape{2});
+    CHECK(optimizer.state_dict().count("q.step") == 0);
+    state = {{"p.step", Tensor::from<int64_t>({-1}, {1})}};
+    CHECK_THROWS_AS(optimizer.load_state_dict(state), Error);
+    state = {{"p.step", Tensor::from<double>({1}, {1})}};
+    CHECK_THROWS_AS(optimizer.load_state_dict(state), Error);
+  }
+
+  TEST_CASE("what cannot be optimized is an Error") {
+    Tensor p = leaf({1.0, 2.0});
+    using Named = std::vector<NamedTensor>;
+    const auto make = [](Named list, optim::AdamWOptions options = {}) {
+      optim::AdamW(std::move(list), options);
+    };
+    CHECK_THROWS_AS(make({{"p", p}, {"q", p}}), Error);
+    CHECK_THROWS_AS(make({{"p", p}, {"p", leaf({1.0})}}), Error);
+    CHECK_THROWS_AS(make({{"", p}}), Error);
+    CHECK_THROWS_AS(make({{"p", Tensor()}}), Error);
+    CHECK_THROWS_AS(make({{"p", zeros({2}, i64)}}), Error);
+    const std::string message = message_of([&] { make({{"p", p * 2.0}}); });
+    CHECK(contains(message, "mul"));
+    CHECK_THROWS_AS(make({{"p", p}}, {.lr = -1.0}), Error);
+    CHECK_THROWS_AS(make({{"p", p}}, {.lr = NAN}), Error);
+    CHECK_THROWS_AS(make({{"p", p}}, {.beta1 = 1.0}), Error);
+    CHECK_THROWS_AS(make({{"p", p}}, {.eps = -1.0}), Error);
+    CHECK_THROWS_AS(optim::Sgd({NamedTensor{"p", p}}, {.nesterov = true}), Error);
+    CHECK_THROWS_AS(optim::Sgd({NamedTensor{"p", p}}, {.momentum = -0.1}), Error);
+  }
+
+  TEST_CASE("the kernels refuse what does not fit") {
+    const Tensor p = zeros({2, 3}), g = zeros({2, 3}), m = zeros({2, 3}), v = zeros({2, 3});
+    const ops::AdamWStep options;
+    ops::adamw_step(p, g, {m, v, {}, {}}, options);
+    CHECK_THROWS_AS(ops::adamw_step(p, zeros({3, 2}), {m, v, {}, {}}, options), Error);
+    CHECK_THROWS_AS(ops::adamw_step(p, g, {zeros({2, 3}, f64), v, {}, {}}, options), Error);
+    CHECK_THROWS_AS(ops::adamw_step(p, g, {m, zeros({6}), {}, {}}, options), Error);
+    CHECK_THROWS_AS(ops::adamw_step(p, g, {m, {}, {}, {}}, options), Error);
+    CHECK_THROWS_AS(ops::adamw_step(zeros({2, 3}, bf16), g, {m, v, {}, {}}, options), Error);
+    CHECK_THROWS_AS(ops::adamw_step(p, g, {m, v, {}, {}}, {.step = 0}), Error);
+    CHECK_THROWS_AS(ops::sgd_step(p, g, {zeros({3}), {}}, {}), Error);
+    CHECK_THROWS_AS(ops::sgd_step(zeros({2, 3}, i64), g, {}, {}), Error);
+    const Tensor empty = zeros({0});
+    ops::adamw_step(empty, empty, {empty, empty, {}, {}}, options);
+    CHECK(empty.numel() == 0);
+  }
+
+  TEST_CASE("unnamed parameters are numbered; decay split by rank") {
+    Tensor p = leaf({1.0});
+    optim::Sgd optimizer(std::vector<Tensor>{leaf({1.0}), p}, {.lr = 0.1});
+    set_gradient(p, {1.0});
+    optimizer.step();
+    CHECK(optimizer.state_dict().count("1.step") == 1);
+    const optim::DecaySplit split = optim::split_for_decay(
+        {{"weight", zeros({2, 2})}, {"bias", zeros({2})}, {"kernel", zeros({1, 1, 1})}});
+    REQUIRE(split.decayed.size() == 2);
+    CHECK(split.decayed[1].name == "kernel");
+    REQUIRE(split.kept.size() == 1);
+    CHECK(split.kept[0].name == "bias");
+  }
+}
