@@ -362,6 +362,13 @@ TEST_SUITE("layers") {
     // Position 100000 of the first pair turns by 1e5 radians: cos -0.9993608, sin 0.0357488.
     const Tensor far = rotary_embedding(floats({1, 0}, {1, 1, 1, 2}), 10000.0, 100000);
     check_near(far, {-0.9993608, 0.0357488}, 1e-6);
+    // Unit vectors of 100 positions from 5: the second of four channels of theta 16 turns by t / 4.
+    Values ones_and_zeros, expected;
+    for (int t = 5; t < 105; ++t) {
+      ones_and_zeros.insert(ones_and_zeros.end(), {0, 1, 0, 0});
+      expected.insert(expected.end(), {0, std::cos(0.25 * t), 0, std::sin(0.25 * t)});
+    }
+    check_near(rotary_embedding(Tensor::from(ones_and_zeros, {100, 4}), 16.0, 5), expected, 1e-14);
     const Tensor x = randn({3, 4}, f32, RandomKey{5});
     CHECK(same_bits(rotary_embedding(column_major(x)), rotary_embedding(x)));
     CHECK(rotary_embedding(zeros({1, 2, 0, 4})).shape() == Shape{1, 2, 0, 4});
