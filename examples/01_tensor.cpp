@@ -10,19 +10,19 @@ using namespace tendril;
 int main() {
   // A tensor has a shape, an element type and a device. Reading it prints like NumPy.
   const Tensor a = Tensor::from({1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f}, {2, 3});
-  std::cout << "a = " << a << "\n";
+  std::cout << "a =\n" << a << "\n";
 
   // Shapes broadcast: (2, 3) + (3) adds the row to each row.
   const Tensor row = Tensor::from({10.0f, 20.0f, 30.0f}, {3});
-  std::cout << "a + row = " << a + row << "\n";
+  std::cout << "a + row =\n" << a + row << "\n";
 
   // A slice or a transposed tensor is a view: no number is copied.
   const Tensor last_column = select(a, 1, -1);
-  std::cout << "last column = " << last_column << ", transposed = " << transpose(a) << "\n";
+  std::cout << "last column = " << last_column << ", transposed =\n" << transpose(a) << "\n";
 
   // Dense algebra and reductions are free functions.
   const Tensor product = matmul(a, transpose(a));  // (2, 3) x (3, 2) -> (2, 2)
-  std::cout << "a a^T = " << product << "\n";
+  std::cout << "a a^T =\n" << product << "\n";
   std::cout << "its mean = " << mean(product).item<float>() << "\n";
 
   // Memory of your own takes part without a copy; your vector sees what the tensor does.

@@ -134,11 +134,4 @@ Tensor Gpt2::next_logits(const Tensor& tokens, ModelCache& cache) {
   return head(select(transformer_.forward(tokens, &cache), 1, -1));
 }
 
-double Gpt2::flops_per_token(int64_t sequence_length) const {
-  const double counted =
-      static_cast<double>(config_.parameter_count() - config_.n_positions * config_.n_embd);
-  return 6.0 * counted +
-         12.0 * static_cast<double>(config_.n_layer * config_.n_embd * sequence_length);
-}
-
 }  // namespace tendril::nn::models

@@ -43,6 +43,10 @@ struct TENDRIL_API Gpt2Config {
   int64_t inner() const { return n_inner > 0 ? n_inner : 4 * n_embd; }
   /// How many parameters a model of this shape has, without making one.
   int64_t parameter_count() const;
+  /// Floating-point operations of forward and backward per token at sequence length T: 6 N + 12 L C
+  /// T, N without position embeddings, attention counted as the full T x T (the PaLM and nanoGPT
+  /// convention).
+  double flops_per_token(int64_t sequence_length) const;
   /// Error that names the first field out of range.
   void validate() const;
   /// The text of config.json for weights of this dtype, and back. Reading is an Error for variants
@@ -132,10 +136,10 @@ class TENDRIL_API Gpt2 : public CausalLm {
   ModelCache make_cache() const override { return {config_.n_layer, config_.n_positions}; }
   const Gpt2Config& config() const { return config_; }
 
-  /// Floating-point operations of forward and backward per token at sequence length T: 6 N + 12 L C
-  /// T, N without position embeddings, attention counted as the full T x T (the PaLM and nanoGPT
-  /// convention).
-  double flops_per_token(int64_t sequence_length) const;
+  /// See Gpt2Config::flops_per_token.
+  double flops_per_token(int64_t sequence_length) const {
+    return config_.flops_per_token(sequence_length);
+  }
 
   /// Writes model.safetensors and config.json into the folder, which is made when missing. Each
   /// file appears under its name only when it is complete.

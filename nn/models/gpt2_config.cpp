@@ -88,6 +88,11 @@ int64_t Gpt2Config::parameter_count() const {
   return (vocab_size + n_positions) * C + n_layer * (2 * norm + attention + mlp) + norm + head;
 }
 
+double Gpt2Config::flops_per_token(int64_t sequence_length) const {
+  const double counted = static_cast<double>(parameter_count() - n_positions * n_embd);
+  return 6.0 * counted + 12.0 * static_cast<double>(n_layer * n_embd * sequence_length);
+}
+
 std::string Gpt2Config::to_json(DType dtype) const {
   Json json = Json::object();
   json.set("activation_function", activation_name(activation));

@@ -16,7 +16,7 @@ int main() {
   for (int step = 0; step < 200; ++step) {
     weight.set_grad({});
     bias.set_grad({});
-    mse_loss(linear(x, weight, bias), y).backward();
+    mean(square(linear(x, weight, bias) - y)).backward();
     const NoGradGuard no_grad;
     add_(weight, weight.grad(), -0.1);
     add_(bias, bias.grad(), -0.1);

@@ -25,7 +25,8 @@ case $way in
     cmake --install "$build" --prefix "$work/prefix" > /dev/null
     options+=(-DCMAKE_PREFIX_PATH="$work/prefix") ;;
   add_subdirectory)
-    options+=(-DTENDRIL_DIR="$source" -DBUILD_SHARED_LIBS=ON) ;;
+    # Libraries that miss an export of another are an error at once, not in the first program that needs it.
+    options+=(-DTENDRIL_DIR="$source" -DBUILD_SHARED_LIBS=ON -DCMAKE_SHARED_LINKER_FLAGS=-Wl,--no-undefined) ;;
   fetch_content)
     options+=(-DFETCHCONTENT_SOURCE_DIR_TENDRIL="$source") ;;
   *) fail "unknown way; right are find_package, add_subdirectory and fetch_content" ;;

@@ -1,0 +1,60 @@
+// The README tells the truth: its program is one that is compiled, its links lead somewhere, and
+// its index of examples is complete.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <string>
+
+namespace fs = std::filesystem;
+
+namespace {
+
+const fs::path kRoot = TENDRIL_SOURCE_DIR;
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path);
+  REQUIRE_MESSAGE(file.is_open(), path.string());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+TEST_SUITE("readme") {
+  TEST_CASE("the program is examples/readme.cpp, about 20 lines long") {
+    const std::string readme = read(kRoot / "README.md"), fence = "```cpp\n";
+    const size_t begin = readme.find(fence);
+    REQUIRE(begin != std::string::npos);
+    const size_t start = begin + fence.size();
+    const std::string program = readme.substr(start, readme.find("```", start) - start);
+    CHECK(program == read(kRoot / "examples" / "readme.cpp"));
+    CHECK(std::count(program.begin(), program.end(), '\n') <= 30);
+  }
+
+  TEST_CASE("links to files and folders of the repository lead there") {
+    static const std::regex kLink(R"(\]\(([^)#]+)\))");
+    const std::string readme = read(kRoot / "README.md");
+    int links = 0;
+    for (std::sregex_iterator link(readme.begin(), readme.end(), kLink), end; link != end; ++link) {
+      const std::string target = (*link)[1];
+      if (target.starts_with("http")) continue;
+      CAPTURE(target);
+      CHECK(fs::exists(kRoot / target));
+      ++links;
+    }
+    CHECK(links > 0);
+  }
+
+  TEST_CASE("the index names every example") {
+    const std::string readme = read(kRoot / "README.md");
+    for (const auto& entry : fs::directory_iterator(kRoot / "examples")) {
+      if (entry.path().extension() != ".cpp") continue;
+      const std::string name = "(examples/" + entry.path().filename().string() + ")";
+      CAPTURE(name);
+      CHECK(readme.find(name) != std::string::npos);
+    }
+  }
+}
