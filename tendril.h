@@ -8,7 +8,6 @@
 #include <tendril/core/creation.h>
 #include <tendril/core/named_tensor.h>
 #include <tendril/core/random.h>
-#include <tendril/core/safetensors.h>
 #include <tendril/core/tensor.h>
 #include <tendril/core/threads.h>
 #include <tendril/nn/attention.h>
@@ -17,6 +16,7 @@
 #include <tendril/nn/embedding.h>
 #include <tendril/nn/generate.h>
 #include <tendril/nn/init.h>
+#include <tendril/nn/kv_cache.h>
 #include <tendril/nn/layer_norm.h>
 #include <tendril/nn/linear.h>
 #include <tendril/nn/mlp.h>
@@ -28,5 +28,6 @@
 #include <tendril/nn/sequential.h>
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/clip.h>
+#include <tendril/optim/optimizer.h>
 #include <tendril/optim/schedule.h>
 #include <tendril/optim/sgd.h>

@@ -15,10 +15,11 @@ namespace tendril::testing {
 /// A fresh folder that disappears with the object.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
+  explicit TemporaryFolder(
+      const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
     static int counter = 0;
-    path_ = std::filesystem::temp_directory_path() /
-            ("tendril-test-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
+    path_ =
+        parent / ("tendril-test-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
     std::filesystem::create_directories(path_);
   }
   ~TemporaryFolder() {
@@ -38,6 +39,11 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// Where thousands of files cost no disk access, if the system has such a place.
+inline std::filesystem::path memory_folder() {
+  return ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path();
+}
 
 inline void write_bytes(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary)

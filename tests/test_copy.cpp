@@ -204,6 +204,21 @@ TEST_SUITE("copy") {
     }
   }
 
+  TEST_CASE("runs of halves have the same bits as single conversions, NaN payloads too") {
+    std::vector<uint32_t> words(10007);
+    for (size_t i = 0; i < words.size(); ++i) words[i] = RandomKey{3}.bits(i);
+    for (size_t i = 0; i < 64; ++i) words[i] = 0x7F800000u + static_cast<uint32_t>(i << 8);
+    const Tensor x = Tensor::external(words.data(), {10007}, f32);
+    const std::vector<uint16_t> brain = half_bits(ops::cast(x, bf16));
+    const std::vector<uint16_t> binary = half_bits(ops::cast(x, f16));
+    int64_t wrong = 0;
+    for (size_t i = 0; i < words.size(); ++i) {
+      wrong += brain[i] != bfloat16(x.data<float>()[i]).bits;
+      wrong += binary[i] != float16(x.data<float>()[i]).bits;
+    }
+    CHECK(wrong == 0);
+  }
+
   TEST_CASE("errors") {
     CHECK_THROWS_AS(ops::copy(zeros({2, 3}), zeros({2, 2})), Error);
     CHECK_THROWS_AS(ops::copy(zeros({3}), zeros({2, 3})), Error);

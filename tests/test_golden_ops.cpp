@@ -85,7 +85,7 @@ void check_family(const std::string& family, const std::vector<GoldenRow>& rows)
       check_row(row, values, f64, 1e-10);
       check_row(row, values, f32, 1e-5);
     } catch (const Error& error) {
-      FAIL_CHECK(row.name, " threw ", error.what());
+      FAIL_CHECK(row.name, " threw ", std::string(error.what()));
     }
   }
 }

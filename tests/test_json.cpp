@@ -61,7 +61,8 @@ TEST_CASE("json strings: escapes and UTF-8") {
         "A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80");
   CHECK(parse(R"("\u0000x")").as_string() == std::string("\0x", 2));
   CHECK(parse("\"\xF0\x9F\x98\x80\"").as_string() == "\xF0\x9F\x98\x80");
-  for (const char* bad : {R"("\ud83d")", R"("\ude00")", R"("\ud83d\u0041")", R"("\ud83dx")"})
+  for (const char* bad : {R"("\ud83d")", R"("\ude00")", R"("\ud83d\u0041")", R"("\ud83d\ue000")",
+                          R"("\ud83d\ud83d")", R"("\ud83dx")"})
     CHECK(contains_text(parse_error(bad), "lone surrogate"));
   CHECK(contains_text(parse_error(R"("\x41")"), "unknown escape"));
   CHECK(contains_text(parse_error(R"("\u12g4")"), "hexadecimal"));

@@ -147,7 +147,7 @@ TEST_SUITE("layers") {
   }
 
   TEST_CASE("softmax backward by hand") {
-    const Tensor x = leaf(floats({5, 5}, {2}));
+    Tensor x = leaf(floats({5, 5}, {2}));
     softmax(x).backward(floats({1, 0}, {2}));
     check_near(x.grad(), {0.25, -0.25}, 1e-7);
     x.set_grad({});
@@ -272,9 +272,10 @@ TEST_SUITE("layers") {
     const RandomKey key{
         .seed = 0x123456789ABCDEFull, .position = 0x8765FEDCBA98ull, .stream = Stream::noise};
     for (const uint64_t group : {uint64_t{0}, uint64_t{3}, uint64_t{1} << 33}) {
-      uint32_t words[64];
+      uint32_t words[tendril::cpu::kPhiloxWords];
       TENDRIL_ISA_CALL(philox_words(tendril::cpu::philox_stream(key), group, words));
-      for (uint64_t i = 0; i < 64; ++i) CHECK(words[i] == key.bits(64 * group + i));
+      for (uint64_t i = 0; i < std::size(words); ++i)
+        CHECK(words[i] == key.bits(std::size(words) * group + i));
     }
   }
 
@@ -311,7 +312,7 @@ TEST_SUITE("layers") {
   // ---- embedding
 
   TEST_CASE("embedding and its gradient") {
-    const Tensor weight = leaf(floats({0, 1, 10, 11, 20, 21, 30, 31}, {4, 2}));
+    Tensor weight = leaf(floats({0, 1, 10, 11, 20, 21, 30, 31}, {4, 2}));
     const Tensor indices = Tensor::from<int64_t>({3, 1, 3, 0}, {2, 2});
     const Tensor y = embedding(indices, weight);
     CHECK(y.shape() == Shape{2, 2, 2});

@@ -88,17 +88,17 @@ TEST_SUITE("loss") {
       Values expected(static_cast<size_t>(2 * vocabulary), 0.5 / static_cast<double>(vocabulary));
       expected.front() -= 0.5;
       expected.back() -= 0.5;
-      check_near(x.grad(), expected, 1e-7);
+      check_near(x.grad(), expected, 3e-7);
     }
   }
 
   TEST_CASE("cross_entropy of a real vocabulary") {
     const Tensor x = full({3, 50257}, 1.5);
-    check_near(cross_entropy(x, classes({0, 25000, 50256})), {10.824904}, 1e-6);
+    check_near(cross_entropy(x, classes({0, 25000, 50256})), {10.8249051}, 2e-6);
   }
 
   TEST_CASE("cross_entropy ignores some targets, or all") {
-    const Tensor x = leaf(floats({0, 0, 3, 9, 0, 0}, {3, 2}));
+    Tensor x = leaf(floats({0, 0, 3, 9, 0, 0}, {3, 2}));
     const Tensor loss = cross_entropy(x, classes({0, -100, 1}));
     check_near(loss, {0.6931472}, 2e-7);
     loss.backward();
@@ -206,7 +206,7 @@ TEST_SUITE("loss") {
   // ---- pointwise losses
 
   TEST_CASE("mse_loss and l1_loss with gradients to both sides") {
-    const Tensor x = leaf(floats({1, 2, 3, -1}, {2, 2})), t = leaf(floats({2, 2, 5, 3}, {2, 2}));
+    Tensor x = leaf(floats({1, 2, 3, -1}, {2, 2})), t = leaf(floats({2, 2, 5, 3}, {2, 2}));
     check_near(mse_loss(x, t, Reduction::none), {1, 0, 4, 16}, 0);
     check_near(mse_loss(x, t, Reduction::sum), {21}, 0);
     const Tensor loss = mse_loss(x, t);

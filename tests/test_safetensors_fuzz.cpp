@@ -113,7 +113,7 @@ bool loads_consistently(const std::string& path, const std::string& copy) {
 TEST_SUITE_BEGIN("safetensors_fuzz");
 
 TEST_CASE("random damage to a safetensors file never does more than throw an Error") {
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(memory_folder());
   const std::string path = folder.file("x"), copy = folder.file("y");
   const auto files = valid_files();
   for (const auto& file : files) {
@@ -135,7 +135,7 @@ TEST_CASE("random damage to a safetensors file never does more than throw an Err
 }
 
 TEST_CASE("every truncation and every extension of a safetensors file is refused") {
-  const TemporaryFolder folder;
+  const TemporaryFolder folder(memory_folder());
   const std::string path = folder.file("x");
   for (const auto& file : valid_files()) {
     for (size_t length = 0; length < file.size(); ++length) {

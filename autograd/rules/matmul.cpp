@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <string>
+
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/copy.h>
@@ -38,6 +41,11 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 }
 
 Tensor einsum(const std::string& equation, const Tensor& a, const Tensor& b) {
+  if (!b.defined() && equation.find(',') == std::string::npos) {  // one operand: its product with the number 1
+    std::string product = equation;
+    product.insert(std::min(product.find("->"), product.size()), ",");
+    return einsum(product, a, ones({}, a.dtype()));
+  }
   const Tensor y = ops::einsum(equation, a, b);
   return record(Op::einsum, y, {a, b},
                 [equation, a = Saved(if_needed(b.requires_grad(), a)), b = Saved(if_needed(a.requires_grad(), b)),

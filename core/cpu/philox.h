@@ -1,4 +1,4 @@
-// Random words in bulk: what RandomKey::bits gives one by one, sixteen Philox blocks at a time.
+// Random words in bulk: what RandomKey::bits gives one by one.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,9 @@
 #include <tendril/core/random.h>
 
 namespace tendril::cpu {
+
+/// How many words come at once: enough to keep the multipliers busy.
+inline constexpr int kPhiloxWords = 256;
 
 /// A RandomKey as the cipher sees it: the counter's two upper words and the key.
 struct PhiloxStream {
@@ -22,5 +25,5 @@ inline PhiloxStream philox_stream(const RandomKey& key) {
 
 }  // namespace tendril::cpu
 
-/// words[i] = key.bits(64 * group + i), i in [0, 64).
+/// words[i] = key.bits(kPhiloxWords * group + i), i in [0, kPhiloxWords).
 TENDRIL_DECLARE_ISA(void philox_words(PhiloxStream stream, uint64_t group, uint32_t* words))

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <tendril/core/cpu/half_convert.h>
 #include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/strided.h>
@@ -24,24 +25,53 @@ struct Block {
 
 using BlockFunction = void (*)(void* to, const void* from, const Block& block);
 
+template <class T>
+constexpr bool is_half = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+
+template <class To, class From>
+void convert_run(To* __restrict to, const From* __restrict from, int64_t count) {
+  if constexpr (std::is_same_v<To, From>) {
+    std::memcpy(to, from, static_cast<size_t>(count) * sizeof(To));
+  } else if constexpr ((is_half<To> && std::is_same_v<From, float>) ||
+                       (is_half<From> && std::is_same_v<To, float>)) {
+    tendril::cpu::convert_run(from, to, count);
+  } else {
+    for (int64_t i = 0; i < count; ++i) to[i] = convert<To>(from[i]);
+  }
+}
+
+// Rows of the destination are columns of the source. Each side is read or written in whole runs and
+// the turn happens in a buffer in the L1 cache: with strides of a power of two, the lines of a tile
+// would otherwise evict each other.
+template <class To, class From>
+void transpose_block(To* to, const From* from, const Block& block) {
+  To turned[kTile][kTile], run[kTile];
+  for (int64_t column = 0; column < block.columns; ++column) {
+    convert_run(run, from + column * block.from_column, block.rows);
+    for (int64_t row = 0; row < block.rows; ++row) turned[row][column] = run[row];
+  }
+  for (int64_t row = 0; row < block.rows; ++row)
+    std::memcpy(to + row * block.to_row, turned[row],
+                static_cast<size_t>(block.columns) * sizeof(To));
+}
+
 template <class To, class From>
 void convert_block(void* to_memory, const void* from_memory, const Block& block) {
+  To* const to = static_cast<To*>(to_memory);
+  const From* const from = static_cast<const From*>(from_memory);
+  const int64_t count = block.columns, to_step = block.to_column, from_step = block.from_column;
+  if (to_step == 1 && block.from_row == 1 && from_step != 1 && from_step != 0 &&
+      block.rows <= kTile && count <= kTile)
+    return transpose_block(to, from, block);
   for (int64_t row = 0; row < block.rows; ++row) {
-    To* __restrict to = static_cast<To*>(to_memory) + row * block.to_row;
-    const From* __restrict from = static_cast<const From*>(from_memory) + row * block.from_row;
-    const int64_t count = block.columns, to_step = block.to_column, from_step = block.from_column;
-    if (to_step == 1 && from_step == 1) {
-      if constexpr (std::is_same_v<To, From>) {
-        std::memcpy(to, from, static_cast<size_t>(count) * sizeof(To));
-      } else {
-        for (int64_t i = 0; i < count; ++i) to[i] = convert<To>(from[i]);
-      }
-    } else if (to_step == 1 && from_step == 0) {
-      const To value = convert<To>(*from);
-      for (int64_t i = 0; i < count; ++i) to[i] = value;
-    } else {
-      for (int64_t i = 0; i < count; ++i) to[i * to_step] = convert<To>(from[i * from_step]);
-    }
+    To* const target = to + row * block.to_row;
+    const From* const source = from + row * block.from_row;
+    if (to_step == 1 && from_step == 1)
+      convert_run(target, source, count);
+    else if (to_step == 1 && from_step == 0)
+      std::fill_n(target, count, convert<To>(*source));
+    else
+      for (int64_t i = 0; i < count; ++i) target[i * to_step] = convert<To>(source[i * from_step]);
   }
 }
 
@@ -204,38 +234,43 @@ bool same_view(const Tensor& a, const Tensor& b) {
          a.strides() == b.strides();
 }
 
+// Both sides dense (or the source a single element, step 0): no plan is needed.
+void run_dense(int64_t count, int64_t from_step, BlockFunction function, Side to, Side from) {
+  parallel_for(count, kChunk, [&](int64_t begin, int64_t end) {
+    function(to.data + begin * to.element, from.data + begin * from_step * from.element,
+             {1, end - begin, 0, 1, 0, from_step});
+  });
+}
+
+Side side(const Tensor& x) { return {static_cast<char*>(x.raw_data()), size_of(x.dtype())}; }
+
 }  // namespace
 
 namespace cpu {
 
 void copy(const Tensor& destination, const Tensor& source) {
-  const Side to{static_cast<char*>(destination.raw_data()), size_of(destination.dtype())};
-  const Side from{static_cast<char*>(source.raw_data()), size_of(source.dtype())};
-  if (destination.dtype() == source.dtype() && destination.numel() <= kChunk &&
-      destination.shape() == source.shape() && destination.is_contiguous() &&
-      source.is_contiguous()) {
-    std::memcpy(to.data, from.data, static_cast<size_t>(destination.nbytes()));
-    return;
-  }
-  const Strides from_strides =
-      broadcast_strides(source.shape(), source.strides(), destination.shape());
-  run(Plan(destination.shape(), destination.strides(), from_strides),
-      block_function(destination.dtype(), source.dtype()), to, from);
+  const BlockFunction function = block_function(destination.dtype(), source.dtype());
+  if (destination.shape() == source.shape() && destination.is_contiguous() &&
+      source.is_contiguous())
+    return run_dense(destination.numel(), 1, function, side(destination), side(source));
+  const Strides from = broadcast_strides(source.shape(), source.strides(), destination.shape());
+  run(Plan(destination.shape(), destination.strides(), from), function, side(destination),
+      side(source));
 }
 
 void fill(const Tensor& destination, double value) {
-  Shape shape = destination.shape();
-  for (int64_t i = 0; i < shape.rank(); ++i)
-    if (destination.strides()[i] == 0) shape[i] = 1;  // writing a repeated element once is enough
   alignas(8) char element[8] = {};
   visit_dtype(destination.dtype(), [&]<class T>(TypeTag<T>) {
     const T converted = convert<T>(value);
     std::memcpy(element, &converted, sizeof converted);
   });
-  run(Plan(shape, destination.strides(), Strides::filled(shape.rank(), 0)),
-      block_function(destination.dtype(), destination.dtype()),
-      {static_cast<char*>(destination.raw_data()), size_of(destination.dtype())},
-      {element, size_of(destination.dtype())});
+  const BlockFunction function = block_function(destination.dtype(), destination.dtype());
+  const Side to = side(destination), from{element, to.element};
+  if (destination.is_contiguous()) return run_dense(destination.numel(), 0, function, to, from);
+  Shape shape = destination.shape();
+  for (int64_t i = 0; i < shape.rank(); ++i)
+    if (destination.strides()[i] == 0) shape[i] = 1;  // writing a repeated element once is enough
+  run(Plan(shape, destination.strides(), Strides::filled(shape.rank(), 0)), function, to, from);
 }
 
 }  // namespace cpu

@@ -17,7 +17,8 @@ Tensor dropout(const Tensor& x, double p, RandomKey key) {
   const auto stream = tendril::cpu::philox_stream(key);
   const uint32_t threshold = drop_threshold(p);
   const double scale = 1.0 / (1.0 - p);
-  constexpr int64_t kBlock = tendril::cpu::kBlock;  // a multiple of the 64 words that come at once
+  using tendril::cpu::kBlock;
+  static_assert(kBlock % tendril::cpu::kPhiloxWords == 0);
   visit_floating("dropout", x.dtype(), [&](auto tag) {
     using C = compute_t<typename decltype(tag)::type>;
     const tendril::cpu::BlockReader reader(x, x.shape());

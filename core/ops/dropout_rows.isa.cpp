@@ -3,9 +3,9 @@
 namespace tendril::cpu::TENDRIL_ISA {
 
 template <class T>
-void dropout_run(const T* x, T* y, int64_t first, int64_t n, PhiloxStream stream,
+void dropout_run(const T* x, T* __restrict y, int64_t first, int64_t n, PhiloxStream stream,
                  uint32_t threshold, double scale) {
-  constexpr int64_t kGroup = 64;
+  constexpr int64_t kGroup = kPhiloxWords;
   const T factor = static_cast<T>(scale);
   uint32_t words[kGroup];
   for (int64_t begin = 0; begin < n; begin += kGroup) {

@@ -148,9 +148,11 @@ void cross_entropy_gradient(const Tensor& g, const Tensor& logits, const Tensor&
         const C* x = in.read(row * classes, classes, buffer.get());
         const double factor = factors[static_cast<size_t>(row)];
         TENDRIL_ISA_CALL(row_probabilities(x, dx, classes, sums[row], share, factor));
-        // p - 1 of a confident prediction would round to 0.
-        const int64_t y = targets[row];
-        dx[y] = static_cast<C>(factor * (std::expm1(x[y] - sums[row]) + smoothing - share));
+        // A row's gradients sum to 0. As minus the sum of the others the target's keeps the digits
+        // that p - 1 loses when the prediction is confident.
+        C& target_gradient = dx[targets[row]];
+        target_gradient = C(0);
+        target_gradient = static_cast<C>(-TENDRIL_ISA_CALL(row_total(dx, classes)));
       }
       out.write(row * classes, classes, dx);
     }

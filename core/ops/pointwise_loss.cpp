@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <tendril/core/cpu/block.h>
+#include <tendril/core/cpu/vecmath.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/loss.h>
 #include <tendril/core/threads.h>
@@ -41,14 +42,22 @@ struct AbsoluteError {
   }
 };
 
+double log1p(double x) { return std::log1p(x); }
+// For x in [0, 1], exact also where 1 + x rounds to 1; unlike the standard one it vectorises.
+float log1p(float x) {
+  const float rounded = 1.0f + x;
+  const float ratio = vec::log(rounded) * x / (rounded - 1.0f);
+  return rounded == 1.0f ? x : ratio;
+}
+
 struct LogisticLoss {
   template <class C>
   static C value(C x, C t) {
-    return std::max(x, C(0)) - x * t + std::log1p(std::exp(-std::abs(x)));
+    return std::max(x, C(0)) - x * t + log1p(vec::exp(-std::abs(x)));
   }
   template <class C>
   static C by_x(C x, C t) {
-    return C(1) / (C(1) + std::exp(-x)) - t;
+    return vec::sigmoid(x) - t;
   }
   template <class C>
   static C by_target(C x, C) {
@@ -133,8 +142,10 @@ double loss_total(const Tensor& x, const Tensor& target) {
   std::vector<double> partials(static_cast<size_t>((x.numel() + kChunk - 1) / kChunk));
   parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
     double total = 0.0;
+    C losses[kBlock];
     for_each_block<C>(xs, ts, begin, end, [&](int64_t, int64_t count, const C* a, const C* b) {
-      for (int64_t i = 0; i < count; ++i) total += static_cast<double>(Loss::value(a[i], b[i]));
+      for (int64_t i = 0; i < count; ++i) losses[i] = Loss::value(a[i], b[i]);
+      for (int64_t i = 0; i < count; ++i) total += static_cast<double>(losses[i]);
     });
     partials[static_cast<size_t>(begin / kChunk)] = total;
   });

@@ -31,7 +31,7 @@ ISA_INLINE double total_of(const T* x, int64_t n) {
 }
 
 template <class T>
-void softmax_row(const T* x, T* y, int64_t n) {
+void softmax_row(const T* x, T* __restrict y, int64_t n) {
   const T maximum = max_of(x, n);
   for (int64_t i = 0; i < n; ++i) y[i] = vec::exp(x[i] - maximum);
   const T factor = static_cast<T>(1.0 / total_of(y, n));
@@ -39,20 +39,20 @@ void softmax_row(const T* x, T* y, int64_t n) {
 }
 
 template <class T>
-void softmax_row_backward(const T* g, const T* y, T* dx, int64_t n) {
+void softmax_row_backward(const T* g, const T* y, T* __restrict dx, int64_t n) {
   const T dot = sum_of<T>(n, [=](int64_t i) LANES_VALUE { return g[i] * y[i]; });
   for (int64_t i = 0; i < n; ++i) dx[i] = y[i] * (g[i] - dot);
 }
 
 template <class T>
-void log_softmax_row(const T* x, T* y, int64_t n) {
+void log_softmax_row(const T* x, T* __restrict y, int64_t n) {
   const T maximum = max_of(x, n);
   const T log_sum = static_cast<T>(vec::log(exponential_sum(x, n, maximum)));
   for (int64_t i = 0; i < n; ++i) y[i] = (x[i] - maximum) - log_sum;
 }
 
 template <class T>
-void log_softmax_row_backward(const T* g, const T* y, T* dx, int64_t n) {
+void log_softmax_row_backward(const T* g, const T* y, T* __restrict dx, int64_t n) {
   const T total = static_cast<T>(total_of(g, n));
   for (int64_t i = 0; i < n; ++i) dx[i] = g[i] - vec::exp(y[i]) * total;
 }
@@ -69,7 +69,7 @@ double row_total(const T* x, int64_t n) {
 }
 
 template <class T>
-void row_probabilities(const T* x, T* p, int64_t n, double logsumexp, double subtract,
+void row_probabilities(const T* x, T* __restrict p, int64_t n, double logsumexp, double subtract,
                        double factor) {
   // In two parts: a float alone cannot hold a logsumexp of 1e4 to better than 1e-3.
   const T high = static_cast<T>(logsumexp), low = static_cast<T>(logsumexp - high);
