@@ -1,5 +1,7 @@
 #include <tendril/core/cpu/isa.h>
 
+#include <tendril/core/cpu/gemm_kernels.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -30,6 +32,16 @@ Isa detect() {
 Isa isa() {
   static const Isa chosen = detect();
   return chosen;
+}
+
+// Part of avx512: whoever lowers the instruction set gives it up.
+bool has_bf16_dot() {
+#if defined(TENDRIL_HAVE_ISA_AVX512)
+  static const bool present = isa() == Isa::avx512 && __builtin_cpu_supports("avx512bf16");
+  return present;
+#else
+  return false;
+#endif
 }
 
 const char* isa_name() {
