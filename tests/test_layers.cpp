@@ -1,12 +1,10 @@
-// Softmax, the norms, dropout, embedding and rotary embedding: hand-checked values, layouts,
+// The norms, dropout, embedding and rotary embedding: hand-checked values, layouts,
 // extreme inputs and errors. The gradients of every op are also checked by test_ops.cpp.
 #include <doctest/doctest.h>
+#include <layer_values.h>
 
-#include <cmath>
-#include <cstring>
 #include <functional>
-#include <limits>
-#include <numeric>
+#include <iterator>
 
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
@@ -14,47 +12,9 @@
 #include <tendril/core/threads.h>
 
 using namespace tendril;
+using namespace tendril::testing;
 
 namespace {
-
-using Values = std::vector<double>;
-constexpr double kInf = std::numeric_limits<double>::infinity();
-const double kNan = std::numeric_limits<double>::quiet_NaN();
-
-Tensor floats(const Values& values, const Shape& shape) {
-  return Tensor::from(std::vector<float>(values.begin(), values.end()), shape);
-}
-
-void check_near(const Tensor& x, const Values& expected, double tolerance) {
-  const Values values = x.to_vector<double>();
-  REQUIRE(values.size() == expected.size());
-  for (size_t i = 0; i < values.size(); ++i) {
-    CAPTURE(i);
-    CHECK(std::abs(values[i] - expected[i]) <= tolerance);
-  }
-}
-
-// The transpose of a matrix, and the rows of a matrix in reverse order, as views.
-Tensor transposed(const Tensor& x) {
-  return Tensor::view(x.storage(), x.offset(), {x.size(1), x.size(0)},
-                      {x.strides()[1], x.strides()[0]}, x.dtype());
-}
-Tensor reversed(const Tensor& x) {
-  return Tensor::view(x.storage(), x.offset() + (x.size(0) - 1) * x.strides()[0], x.shape(),
-                      {-x.strides()[0], x.strides()[1]}, x.dtype());
-}
-// The same numbers in column-major storage.
-Tensor column_major(const Tensor& x) {
-  const Tensor copy = Tensor::from(transposed(x).to_vector<float>(), {x.size(1), x.size(0)});
-  return transposed(copy);
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.raw_data(), b.raw_data(), static_cast<size_t>(a.nbytes())) == 0;
-}
-
-Tensor leaf(Tensor x) { return x.requires_grad_(); }
 
 // All gradients of fn(inputs) for a random output gradient, and the output itself.
 std::vector<Tensor> forward_backward(const std::function<Tensor()>& fn,
@@ -81,87 +41,6 @@ void check_thread_independence(const std::function<Tensor()>& fn,
 }  // namespace
 
 TEST_SUITE("layers") {
-  // ---- softmax and log_softmax
-
-  TEST_CASE("softmax of a row") {
-    const Tensor x = floats({1, 2, 3}, {3});
-    check_near(softmax(x), {0.09003057, 0.24472847, 0.66524096}, 1e-7);
-    check_near(log_softmax(x), {-2.40760596, -1.40760596, -0.40760596}, 5e-7);
-    check_near(softmax(to(x, f64)), {0.0900305731704, 0.2447284710548, 0.6652409557748}, 1e-13);
-    CHECK(softmax(x).dtype() == f32);
-    CHECK(log_softmax(to(x, bf16)).dtype() == bf16);
-  }
-
-  TEST_CASE("softmax of every length, also beside the vector width") {
-    // x_i = i ln 2 has the softmax 2^i / (2^n - 1).
-    for (int64_t n = 1; n <= 70; ++n) {
-      CAPTURE(n);
-      Values x, expected, logarithms;
-      for (int64_t i = 0; i < n; ++i) {
-        x.push_back(static_cast<double>(i) * std::log(2.0));
-        expected.push_back(std::exp2(static_cast<double>(i)) / (std::exp2(double(n)) - 1.0));
-        logarithms.push_back(std::log(expected.back()));
-      }
-      check_near(softmax(floats(x, {n})), expected, 1e-6);
-      check_near(log_softmax(floats(x, {n})), logarithms, 1e-5);
-      check_near(log_softmax(Tensor::from(x, {n})), logarithms, 1e-12);
-    }
-  }
-
-  TEST_CASE("softmax of a long row keeps its digits") {
-    const Tensor x = full({1, 50257}, 3.25);
-    check_near(softmax(x), Values(50257, 1.0 / 50257), 1e-11);
-    check_near(log_softmax(x), Values(50257, -10.8249037), 2e-6);
-  }
-
-  TEST_CASE("softmax along any axis, of any layout") {
-    const Tensor x = floats({1, 2, 3, 4, 0, -1}, {2, 3});
-    const Values columns = {0.04742587, 0.88079708, 0.98201379, 0.95257413, 0.11920292, 0.01798621};
-    check_near(softmax(x, 0), columns, 1e-6);
-    check_near(softmax(x, -2), columns, 1e-6);
-    const Tensor y = softmax(x);
-    CHECK(same_bits(softmax(column_major(x)), y));
-    CHECK(same_bits(softmax(column_major(x), 0), softmax(x, 0)));
-    CHECK(reversed(softmax(reversed(x))).to_vector<float>() == y.to_vector<float>());
-    const Tensor repeated = expand(floats({1, 2, 3}, {1, 3}), {4, 3});
-    CHECK(softmax(repeated).to_vector<float>()[9] ==
-          softmax(floats({1, 2, 3}, {3})).to_vector<float>()[0]);
-  }
-
-  TEST_CASE("softmax of large, infinite and missing numbers") {
-    const Tensor x = leaf(floats({10000, 9999, -10000}, {3}));
-    check_near(softmax(x), {0.73105858, 0.26894142, 0}, 1e-6);
-    check_near(log_softmax(x), {-0.31326169, -1.31326169, -20000.3132617}, 2e-3);
-    const Tensor masked = leaf(floats({0, -kInf, 0}, {3}));
-    const Tensor y = softmax(masked);
-    check_near(y, {0.5, 0, 0.5}, 0);
-    y.backward(floats({1, 2, 3}, {3}));
-    check_near(masked.grad(), {-0.5, 0, 0.5}, 1e-7);
-    const Tensor logarithm = log_softmax(masked.detach());
-    CHECK(logarithm.to_vector<double>()[1] == -kInf);
-    CHECK(logarithm.to_vector<double>()[0] == doctest::Approx(-0.69314718));
-    for (const double value : softmax(floats({-kInf, -kInf}, {2})).to_vector<double>())
-      CHECK(std::isnan(value));
-    for (const double value : softmax(floats({1, kNan, 2}, {3})).to_vector<double>())
-      CHECK(std::isnan(value));
-  }
-
-  TEST_CASE("softmax backward by hand") {
-    Tensor x = leaf(floats({5, 5}, {2}));
-    softmax(x).backward(floats({1, 0}, {2}));
-    check_near(x.grad(), {0.25, -0.25}, 1e-7);
-    x.set_grad({});
-    log_softmax(x).backward(floats({1, 0}, {2}));
-    check_near(x.grad(), {0.5, -0.5}, 1e-7);
-  }
-
-  TEST_CASE("softmax of nothing") {
-    CHECK(softmax(zeros({0, 3})).shape() == Shape{0, 3});
-    CHECK(softmax(zeros({3, 0})).shape() == Shape{3, 0});
-    CHECK(log_softmax(zeros({2, 0, 3}), 1).shape() == Shape{2, 0, 3});
-    check_near(softmax(zeros({2, 1})), {1, 1}, 0);
-  }
-
   // ---- layer_norm and rms_norm
 
   TEST_CASE("layer_norm and its gradients") {
@@ -362,6 +241,13 @@ TEST_SUITE("layers") {
     // Position 100000 of the first pair turns by 1e5 radians: cos -0.9993608, sin 0.0357488.
     const Tensor far = rotary_embedding(floats({1, 0}, {1, 1, 1, 2}), 10000.0, 100000);
     check_near(far, {-0.9993608, 0.0357488}, 1e-6);
+    // Unit vectors of 100 positions from 5: the second of four channels of theta 16 turns by t / 4.
+    Values ones_and_zeros, expected;
+    for (int t = 5; t < 105; ++t) {
+      ones_and_zeros.insert(ones_and_zeros.end(), {0, 1, 0, 0});
+      expected.insert(expected.end(), {0, std::cos(0.25 * t), 0, std::sin(0.25 * t)});
+    }
+    check_near(rotary_embedding(Tensor::from(ones_and_zeros, {100, 4}), 16.0, 5), expected, 1e-14);
     const Tensor x = randn({3, 4}, f32, RandomKey{5});
     CHECK(same_bits(rotary_embedding(column_major(x)), rotary_embedding(x)));
     CHECK(rotary_embedding(zeros({1, 2, 0, 4})).shape() == Shape{1, 2, 0, 4});
@@ -394,10 +280,6 @@ TEST_SUITE("layers") {
 
   TEST_CASE("errors") {
     const Tensor x = zeros({2, 3}), integers = zeros({2, 3}, i64);
-    CHECK_THROWS_AS(softmax(x, 2), Error);
-    CHECK_THROWS_AS(softmax(x, -3), Error);
-    CHECK_THROWS_AS(log_softmax(integers), Error);
-    CHECK_THROWS_AS(softmax(Tensor{}), Error);
     CHECK_THROWS_AS(layer_norm(x, ones({2}), {}), Error);
     CHECK_THROWS_AS(layer_norm(x, ones({3}), ones({1, 3})), Error);
     CHECK_THROWS_AS(layer_norm(x, ones({3}), ones({3}, f64)), Error);

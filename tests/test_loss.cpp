@@ -1,42 +1,21 @@
 // The losses: hand-checked values and gradients, extreme logits, ignored targets and errors. The
 // gradients are also checked by test_ops.cpp.
 #include <doctest/doctest.h>
+#include <layer_values.h>
 
 #include <cmath>
-#include <cstring>
-#include <limits>
 
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/threads.h>
 
 using namespace tendril;
+using namespace tendril::testing;
 
 namespace {
 
-using Values = std::vector<double>;
-constexpr double kInf = std::numeric_limits<double>::infinity();
-
-Tensor floats(const Values& values, const Shape& shape) {
-  return Tensor::from(std::vector<float>(values.begin(), values.end()), shape);
-}
 Tensor classes(const std::vector<int64_t>& values) {
   return Tensor::from(values, {static_cast<int64_t>(values.size())});
-}
-Tensor leaf(Tensor x) { return x.requires_grad_(); }
-
-void check_near(const Tensor& x, const Values& expected, double tolerance) {
-  const Values values = x.to_vector<double>();
-  REQUIRE(values.size() == expected.size());
-  for (size_t i = 0; i < values.size(); ++i) {
-    CAPTURE(i);
-    CHECK(std::abs(values[i] - expected[i]) <= tolerance);
-  }
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.raw_data(), b.raw_data(), static_cast<size_t>(a.nbytes())) == 0;
 }
 
 }  // namespace

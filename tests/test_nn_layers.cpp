@@ -70,13 +70,13 @@ TEST_SUITE("nn_init") {
 
   TEST_CASE("the truncated normal stays inside and has its own spread") {
     manual_seed(1);
-    const Tensor x = Tensor::empty({100000}, f64);
+    const Tensor x = Tensor::empty({20000}, f64);
     nn::init::trunc_normal_(x, 0.0, 1.0, -1.0, 1.0);
     const Moments m = moments(x);
     CHECK(m.low >= -1.0);
     CHECK(m.high <= 1.0);
-    CHECK(std::abs(m.mean) < 0.01);
-    CHECK(std::abs(m.std - 0.539560) < 0.005);  // sqrt(1 - 2 phi(1) / (2 Phi(1) - 1))
+    CHECK(std::abs(m.mean) < 0.015);
+    CHECK(std::abs(m.std - 0.539560) < 0.01);  // sqrt(1 - 2 phi(1) / (2 Phi(1) - 1))
     CHECK_THROWS_AS(nn::init::trunc_normal_(x, 0.0, 1.0, 5.0, 6.0), Error);
     CHECK_THROWS_AS(nn::init::trunc_normal_(x, 0.0, 1.0, 1.0, -1.0), Error);
   }

@@ -249,6 +249,40 @@ TEST_SUITE("reduce") {
     CHECK_THROWS_AS(ops::cumsum(x, 2), Error);
   }
 
+  TEST_CASE("columns, rows and gathered values of several chunks agree") {
+    // 3000 x 150: each path cuts it into several tasks. A copy of every column is the reference.
+    const Tensor x = normal({3000, 150}, f64);
+    x.data<double>()[1234 * 150 + 77] = 50;
+    x.data<double>()[2345 * 150 + 77] = 50;
+    const Tensor steps =
+        Tensor::view(x.storage(), 0, {225000}, {2}, f64);  // 225000 values, not dense
+    Tensor copy = Tensor::empty({150, 3000}, f64), dense = Tensor::empty({225000}, f64);
+    for (int64_t i = 0; i < x.numel(); ++i)
+      copy.data<double>()[i % 150 * 3000 + i / 150] = x.data<double>()[i];
+    for (int64_t i = 0; i < dense.numel(); ++i) dense.data<double>()[i] = x.data<double>()[2 * i];
+    using Reduction = Tensor (*)(const Tensor&, const Shape&, bool);
+    for (Reduction reduction : {ops::sum, ops::mean, ops::max, ops::min, ops::logsumexp}) {
+      check_near(reduction(x, {0}, false), reduction(copy, {1}, false).to_vector<double>(), 1e-12);
+      check_near(reduction(steps, {0}, false), reduction(dense, {0}, false).to_vector<double>(),
+                 1e-12);
+    }
+    check_near(ops::var(x, {0}), ops::var(copy, {1}).to_vector<double>(), 1e-12);
+    check_near(ops::norm(x, 3, {0}), ops::norm(copy, 3, {1}).to_vector<double>(), 1e-12);
+    CHECK(ops::argmax(x, 0).to_vector<int64_t>() == ops::argmax(copy, 1).to_vector<int64_t>());
+    CHECK(ops::argmax(x, 0).to_vector<int64_t>()[77] == 1234);
+    CHECK(ops::argmax(steps).item<int64_t>() == ops::argmax(dense).item<int64_t>());
+    CHECK(ops::argmin(steps).item<int64_t>() == ops::argmin(dense).item<int64_t>());
+    CHECK(ops::all(x, {0}).to_vector<bool>() == std::vector<bool>(150, true));
+    const Tensor factors = Tensor::from(std::vector<double>(3000 * 70, 1.001), {3000, 70});
+    check_near(ops::prod(factors, {0}), Values(70, std::pow(1.001, 3000)), 1e-10);
+    // Reduced axes that do not merge: runs of equally spaced rows.
+    const Tensor cube = Tensor::view(x.storage(), 0, {30, 50, 2, 150}, {15000, 300, 150, 1}, f64);
+    check_near(ops::sum(cube, {0, 2}), ops::sum(ops::sum(cube, {2}), {0}).to_vector<double>(),
+               1e-10);
+    check_near(ops::logsumexp(cube, {0, 2}),
+               ops::logsumexp(ops::logsumexp(cube, {2}), {0}).to_vector<double>(), 1e-12);
+  }
+
   TEST_CASE("reductions have the same bits on 1, 2 and 4 threads") {
     const Tensor x = normal({70, 1111});
     const auto results = on_several_threads([&] {

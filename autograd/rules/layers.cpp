@@ -27,10 +27,10 @@ Tensor log_softmax(const Tensor& x, int64_t axis) {
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   const auto [y, mean, rstd] = ops::layer_norm(x, weight, bias, eps);
   return record(Op::layer_norm, y, {x, weight, bias},
-                [x = Saved(x), weight = Saved(weight), mean = Saved(mean),
-                 rstd = Saved(rstd)](const Tensor& g, Gradients& in) {
-                  const ops::NormGradients gradients = ops::layer_norm_backward(
-                      g, x, weight, mean, rstd, in.needs(1), in.needs(2));
+                [x = Saved(x), weight = Saved(weight), mean = Saved(mean), rstd = Saved(rstd)](
+                    const Tensor& g, Gradients& in) {
+                  const ops::NormGradients gradients =
+                      ops::layer_norm_backward(g, x, weight, mean, rstd, in.needs(1), in.needs(2));
                   in.set(0, gradients.x);
                   if (in.needs(1)) in.set(1, gradients.weight);
                   if (in.needs(2)) in.set(2, gradients.bias);
@@ -59,11 +59,11 @@ Tensor dropout(const Tensor& x, double p, bool training) {
 
 Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int64_t> padding_idx) {
   const Tensor y = ops::embedding(indices, weight, padding_idx);
-  return record(
-      Op::embedding, y, {weight},
-      [indices = Saved(indices), classes = weight.size(0), padding_idx](const Tensor& g, Gradients& in) {
-        in.set(0, ops::embedding_backward(g, indices, classes, padding_idx));
-      });
+  return record(Op::embedding, y, {weight},
+                [indices = Saved(indices), classes = weight.size(0), padding_idx](const Tensor& g,
+                                                                                  Gradients& in) {
+                  in.set(0, ops::embedding_backward(g, indices, classes, padding_idx));
+                });
 }
 
 Tensor rotary_embedding(const Tensor& x, double theta, int64_t offset, bool interleaved) {

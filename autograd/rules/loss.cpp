@@ -36,8 +36,8 @@ Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t i
                 Reduction reduction) {
   const Tensor loss = ops::nll_loss(log_probabilities, target, ignore_index, reduction);
   return record(Op::nll_loss, loss, {log_probabilities},
-                [x = Saved(log_probabilities), target = Saved(target), ignore_index,
-                 reduction](const Tensor& g, Gradients& in) {
+                [x = Saved(log_probabilities), target = Saved(target), ignore_index, reduction](
+                    const Tensor& g, Gradients& in) {
                   in.set(0, ops::nll_loss_backward(g, x, target, ignore_index, reduction));
                 });
 }
@@ -68,11 +68,11 @@ Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target,
 
 Tensor kl_div(const Tensor& log_probabilities, const Tensor& target, Reduction reduction,
               bool log_target) {
-  return record_pair(
-      Op::kl_div, ops::kl_div(log_probabilities, target, reduction, log_target), log_probabilities,
-      target, [reduction, log_target](auto& g, auto& x, auto& target, auto wanted) {
-        return ops::kl_div_backward(g, x, target, reduction, log_target, wanted);
-      });
+  return record_pair(Op::kl_div, ops::kl_div(log_probabilities, target, reduction, log_target),
+                     log_probabilities, target,
+                     [reduction, log_target](auto& g, auto& x, auto& target, auto wanted) {
+                       return ops::kl_div_backward(g, x, target, reduction, log_target, wanted);
+                     });
 }
 
 }  // namespace tendril

@@ -1,5 +1,5 @@
-// One row of layer_norm and rms_norm, per instruction set. T is float or double; `weight` and `bias`
-// hold n numbers (ones and zeros when the layer has none). Internal.
+// One row of layer_norm and rms_norm, per instruction set. T is float or double; `weight` and
+// `bias` hold n numbers (ones and zeros when the layer has none). Internal.
 #pragma once
 
 #include <cstdint>

@@ -66,6 +66,33 @@ T* advance(T* pointer, int64_t count) {
   return pointer ? pointer + count : nullptr;
 }
 
+// The vectorised conversions see a bf16 as its bits.
+const uint16_t* bits(const bfloat16* x) { return reinterpret_cast<const uint16_t*>(x); }
+uint16_t* bits(bfloat16* x) { return reinterpret_cast<uint16_t*>(x); }
+
+// y = x, between storage and state.
+template <class From, class To>
+void convert_block(int64_t n, const From* x, To* y) {
+  if constexpr (std::is_same_v<From, bfloat16> && std::is_same_v<To, float>)
+    TENDRIL_ISA_CALL(widen_bf16_block(n, bits(x), y));
+  else if constexpr (std::is_same_v<From, float> && std::is_same_v<To, bfloat16>)
+    TENDRIL_ISA_CALL(narrow_bf16_block(n, x, bits(y)));
+  else
+    for (int64_t i = 0; i < n; ++i) y[i] = convert<To>(x[i]);
+}
+
+// x = y wherever x does not round to y.
+template <class C, class P>
+void follow_block(int64_t n, C* x, const P* y) {
+  if constexpr (std::is_same_v<P, bfloat16>)
+    TENDRIL_ISA_CALL(follow_bf16_block(n, x, bits(y)));
+  else
+    for (int64_t i = 0; i < n; ++i) {
+      const C now = convert<C>(y[i]);
+      if (convert<C>(convert<P>(x[i])) != now) x[i] = now;
+    }
+}
+
 // Calls step(offset, count, p, g) over the whole parameter with p and g in the state's type C. What
 // is stored in another type passes through a buffer that stays in the first-level cache.
 template <class P, class G, class C, class Step>
@@ -82,16 +109,13 @@ void for_each_block(const Tensor& parameter, const Tensor& gradient, C* master, 
     C g[kBlock];
     for (int64_t at = begin; at < end; at += kBlock) {
       const int64_t n = std::min(kBlock, end - at);
-      for (int64_t i = 0; i < n; ++i) g[i] = convert<C>(gradients[at + i]);
+      convert_block(n, gradients + at, g);
       if constexpr (std::is_same_v<P, C>) {
         step(at, n, values + at, g);
       } else {
-        for (int64_t i = 0; i < n; ++i) {  // a parameter that was set from outside wins
-          const C now = convert<C>(values[at + i]);
-          if (convert<C>(convert<P>(master[at + i])) != now) master[at + i] = now;
-        }
+        follow_block(n, master + at, values + at);  // a parameter that was set from outside wins
         step(at, n, master + at, g);
-        for (int64_t i = 0; i < n; ++i) values[at + i] = convert<P>(master[at + i]);
+        convert_block(n, master + at, values + at);
       }
     }
   });
@@ -191,7 +215,7 @@ double sum_of_squares(const Tensor& x) {
         float block[kBlock];
         for (int64_t at = begin; at < end; at += kBlock) {
           const int64_t n = std::min(kBlock, end - at);
-          for (int64_t i = 0; i < n; ++i) block[i] = static_cast<float>(data[at + i]);
+          convert_block(n, data + at, block);
           total += TENDRIL_ISA_CALL(square_sum_block(n, block));
         }
         return total;

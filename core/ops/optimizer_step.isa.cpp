@@ -60,6 +60,14 @@ ISA_INLINE double square_sum(int64_t n, const T* x) {
   return total;
 }
 
+// The conversions of core/half.h, which must not be emitted here.
+ISA_INLINE float widen(uint16_t x) { return __builtin_bit_cast(float, uint32_t{x} << 16); }
+ISA_INLINE uint16_t narrow(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  return static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
+}
+
 }  // namespace
 
 void adamw_block(int64_t n, float* p, const float* g, float* m, float* v, float* vmax,
@@ -80,5 +88,15 @@ void sgd_block(int64_t n, double* p, const double* g, double* buffer,
 }
 double square_sum_block(int64_t n, const float* x) { return square_sum(n, x); }
 double square_sum_block(int64_t n, const double* x) { return square_sum(n, x); }
+
+void widen_bf16_block(int64_t n, const uint16_t* x, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = widen(x[i]);
+}
+void narrow_bf16_block(int64_t n, const float* x, uint16_t* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = narrow(x[i]);
+}
+void follow_bf16_block(int64_t n, float* x, const uint16_t* y) {
+  for (int64_t i = 0; i < n; ++i) x[i] = narrow(x[i]) == y[i] ? x[i] : widen(y[i]);
+}
 
 }  // namespace tendril::cpu::TENDRIL_ISA

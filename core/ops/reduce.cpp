@@ -171,8 +171,9 @@ Tensor mean(const Tensor& x, const Shape& axes, bool keepdim) {
 
 Tensor mean_backward(const Tensor& g, const Shape& x_shape, const Shape& axes, bool keepdim) {
   const Shape reduced = normalize_axes("mean", axes, x_shape.rank());
-  int64_t count = 1;
-  for (int64_t axis : reduced) count *= x_shape[axis];
+  Shape sizes;
+  for (int64_t axis : reduced) sizes.push_back(x_shape[axis]);
+  const int64_t count = sizes.numel();
   return expand_result("mean", TENDRIL_ON_DEVICE(g, mean_backward(g, count)), x_shape, reduced,
                        keepdim);
 }

@@ -27,14 +27,17 @@ void merge_neighbours(Shape& shape, Strides& strides) {
 }  // namespace
 
 ReduceLayout::ReduceLayout(const Tensor& x, const Shape& axes, bool any_order) {
+  Shape kept_sizes, reduced_sizes;
   for (int64_t i = 0; i < x.rank(); ++i) {
     const bool vanishes = std::find(axes.begin(), axes.end(), i) != axes.end();
     const int64_t size = x.shape()[i];
-    (vanishes ? count : results) *= size;
+    (vanishes ? reduced_sizes : kept_sizes).push_back(size);
     if (size == 1) continue;
     (vanishes ? reduced : kept).push_back(size);
     (vanishes ? reduced_strides : kept_strides).push_back(x.strides()[i]);
   }
+  results = kept_sizes.numel();
+  count = reduced_sizes.numel();
   if (any_order) sort_by_stride(reduced, reduced_strides);
   merge_neighbours(kept, kept_strides);
   merge_neighbours(reduced, reduced_strides);

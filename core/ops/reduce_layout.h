@@ -42,14 +42,16 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(int64_t count) {
-    if (count > 0)
-      storage_ = Storage::allocate(count * static_cast<int64_t>(sizeof(T)), Device::cpu());
+    if (count <= 0) return;
+    storage_ = Storage::allocate(count * static_cast<int64_t>(sizeof(T)), Device::cpu());
+    data_ = static_cast<T*>(storage_->data());
   }
-  T* data() const { return storage_ ? static_cast<T*>(storage_->data()) : nullptr; }
-  T& operator[](int64_t i) const { return data()[i]; }
+  T* data() const { return data_; }
+  T& operator[](int64_t i) const { return data_[i]; }
 
  private:
   std::shared_ptr<Storage> storage_;
+  T* data_ = nullptr;
 };
 
 /// Copies elements [start, start + count) of a strided array, in row-major order, to dense memory.

@@ -1,5 +1,6 @@
 #include <tendril/core/ops/rotary.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -11,8 +12,26 @@ namespace tendril::ops {
 namespace cpu {
 namespace {
 
-// cos and sin of every angle, (T, D/2) each. The angles are formed in double: a float holds the
-// angle of position 1e5 to 0.004 only.
+// cos and sin of the angles position * frequency, for positions first, first + step, ...: (count,
+// D/2). The angles are formed in double: a float holds the angle of position 1e5 to 0.004 only.
+struct Turns {
+  std::vector<double> cosine, sine;
+
+  Turns(int64_t first, int64_t step, int64_t count, const std::vector<double>& frequency) {
+    cosine.reserve(static_cast<size_t>(count) * frequency.size());
+    sine.reserve(cosine.capacity());
+    for (int64_t i = 0; i < count; ++i) {
+      for (const double f : frequency) {
+        const double angle = static_cast<double>(first + i * step) * f;
+        cosine.push_back(std::cos(angle));
+        sine.push_back(std::sin(angle));
+      }
+    }
+  }
+};
+
+// cos and sin of every angle, (T, D/2) each. Position 32 a + b turns by the angle of 32 a and then
+// by that of b, which takes one multiplication of complex numbers instead of a cosine and a sine.
 template <class C>
 struct Rotation {
   int64_t half;
@@ -22,18 +41,23 @@ struct Rotation {
       : half(channels / 2),
         cosine(static_cast<size_t>(positions * half)),
         sine(static_cast<size_t>(positions * half)) {
-    std::vector<double> frequency(static_cast<size_t>(half));
+    std::vector<double> frequency;
     for (int64_t i = 0; i < half; ++i)
-      frequency[static_cast<size_t>(i)] =
-          std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(channels));
-    parallel_for(positions, std::max<int64_t>(1, 512 / half), [&](int64_t begin, int64_t end) {
-      for (int64_t at = begin * half; at < end * half; ++at) {
-        const double angle =
-            static_cast<double>(offset + at / half) * frequency[static_cast<size_t>(at % half)];
-        cosine[static_cast<size_t>(at)] = static_cast<C>(std::cos(angle));
-        sine[static_cast<size_t>(at)] = static_cast<C>(direction * std::sin(angle));
+      frequency.push_back(
+          std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(channels)));
+    constexpr int64_t kFine = 32;
+    const Turns fine(0, 1, std::min(kFine, positions), frequency);
+    const Turns coarse(offset, kFine, (positions + kFine - 1) / kFine, frequency);
+    for (int64_t t = 0; t < positions; ++t) {
+      const int64_t a = t / kFine * half, b = t % kFine * half, at = t * half;
+      const double *ca = coarse.cosine.data() + a, *sa = coarse.sine.data() + a;
+      const double *cb = fine.cosine.data() + b, *sb = fine.sine.data() + b;
+      C *c = cosine.data() + at, *s = sine.data() + at;
+      for (int64_t i = 0; i < half; ++i) {
+        c[i] = static_cast<C>(ca[i] * cb[i] - sa[i] * sb[i]);
+        s[i] = static_cast<C>(direction * (sa[i] * cb[i] + ca[i] * sb[i]));
       }
-    });
+    }
   }
 
   // Pairs (i, i + half).
