@@ -204,14 +204,12 @@ class Progress {
 
 // Weight decay acts on matrices; biases and norms are left alone.
 void add_parameters(optim::AdamW& optimizer, const nn::Module& model, const Options& o) {
-  std::vector<NamedTensor> matrices, vectors;
-  for (const NamedTensor& parameter : model.named_parameters())
-    (parameter.tensor.rank() >= 2 ? matrices : vectors).push_back(parameter);
+  const optim::DecaySplit split = optim::split_for_decay(model.named_parameters());
   optim::AdamWOptions options{
       .lr = o.learning_rate, .beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
-  optimizer.add_param_group(matrices, options);
+  optimizer.add_param_group(split.decayed, options);
   options.weight_decay = 0.0;
-  optimizer.add_param_group(vectors, options);
+  optimizer.add_param_group(split.kept, options);
 }
 
 void train(nn::models::Gpt2& model, const std::string& train_text,
