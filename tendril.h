@@ -7,6 +7,7 @@
 #include <tendril/autograd/tape.h>
 #include <tendril/core/creation.h>
 #include <tendril/core/named_tensor.h>
+#include <tendril/core/profiler.h>
 #include <tendril/core/random.h>
 #include <tendril/core/tensor.h>
 #include <tendril/core/threads.h>

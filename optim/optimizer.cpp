@@ -2,6 +2,7 @@
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/optimizer_step.h>
+#include <tendril/core/profiler.h>
 #include <tendril/optim/optimizer.h>
 
 #include <algorithm>
@@ -65,6 +66,7 @@ Tensor Optimizer::master_of(Slot& slot) {
 }
 
 void Optimizer::step() {
+  const ProfileRange range("optimizer step");
   const NoGradGuard no_grad;
   for (Slot& slot : slots_) {
     const Tensor gradient = slot.parameter.grad();
@@ -75,6 +77,7 @@ void Optimizer::step() {
 }
 
 void Optimizer::zero_grad() {
+  const ProfileRange range("zero_grad");
   for (Slot& slot : slots_) slot.parameter.set_grad({});
 }
 

@@ -24,6 +24,7 @@ Tensor record_pair(Op op, const Tensor& loss, const Tensor& x, const Tensor& tar
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target,
                      const CrossEntropyOptions& options) {
+  const OpTimer timer;
   const auto [loss, logsumexp] = ops::cross_entropy(logits, target, options);
   return record(Op::cross_entropy, loss, {logits},
                 [logits = Saved(logits), target = Saved(target), logsumexp = Saved(logsumexp),
@@ -34,6 +35,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target,
 
 Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t ignore_index,
                 Reduction reduction) {
+  const OpTimer timer;
   const Tensor loss = ops::nll_loss(log_probabilities, target, ignore_index, reduction);
   return record(Op::nll_loss, loss, {log_probabilities},
                 [x = Saved(log_probabilities), target = Saved(target), ignore_index, reduction](
@@ -43,6 +45,7 @@ Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t i
 }
 
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
+  const OpTimer timer;
   return record_pair(Op::mse_loss, ops::mse_loss(x, target, reduction), x, target,
                      [reduction](auto& g, auto& x, auto& target, auto wanted) {
                        return ops::mse_loss_backward(g, x, target, reduction, wanted);
@@ -50,6 +53,7 @@ Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
 }
 
 Tensor l1_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
+  const OpTimer timer;
   return record_pair(Op::l1_loss, ops::l1_loss(x, target, reduction), x, target,
                      [reduction](auto& g, auto& x, auto& target, auto wanted) {
                        return ops::l1_loss_backward(g, x, target, reduction, wanted);
@@ -58,6 +62,7 @@ Tensor l1_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
 
 Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target,
                                         Reduction reduction) {
+  const OpTimer timer;
   return record_pair(Op::binary_cross_entropy_with_logits,
                      ops::binary_cross_entropy_with_logits(x, target, reduction), x, target,
                      [reduction](auto& g, auto& x, auto& target, auto wanted) {
@@ -68,6 +73,7 @@ Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target,
 
 Tensor kl_div(const Tensor& log_probabilities, const Tensor& target, Reduction reduction,
               bool log_target) {
+  const OpTimer timer;
   return record_pair(Op::kl_div, ops::kl_div(log_probabilities, target, reduction, log_target),
                      log_probabilities, target,
                      [reduction, log_target](auto& g, auto& x, auto& target, auto wanted) {
