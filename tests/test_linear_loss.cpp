@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include <tendril/autograd/checkpoint.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/allocator.h>
@@ -186,6 +187,14 @@ TEST_SUITE("linear_loss") {
     const Tensor other = gradient(
         [&](const Tensor& x) { return cross_entropy(linear(x, head.weight), head.target); });
     CHECK(difference(one, other) <= 1e-12);
+  }
+
+  TEST_CASE("inside a checkpoint") {
+    const Head head = random_head({6}, 4, 13, false, f64);
+    const auto run = [&](const std::vector<Tensor>& in) {
+      return linear_cross_entropy(in[0], head.weight, head.target);
+    };
+    check_close(both(checkpoint(run, {head.x}), head), both(from_logits(head), head), 1e-12);
   }
 
   TEST_CASE("only what requires grad gets one; nothing is computed when not recording") {
