@@ -152,6 +152,25 @@ TEST_SUITE("gpt2") {
     CHECK(loss == doctest::Approx(-row[7]).epsilon(1e-6));
   }
 
+  TEST_CASE("the loss is the cross entropy of the logits, without the logits") {
+    for (const bool tied : {true, false}) {
+      manual_seed(4);
+      Gpt2Config config = tiny_config();
+      config.tie_word_embeddings = tied;
+      Gpt2 model(config);
+      const Tensor tokens = random_tokens({3, 8}, 50), targets = random_tokens({3, 8}, 50, 1);
+      const Tensor loss = model.loss(tokens, targets);
+      const Tensor expected = cross_entropy(model.forward(tokens), targets);
+      CHECK(std::string(producer(loss)) == "linear_cross_entropy");
+      CHECK(loss.item<double>() == doctest::Approx(expected.item<double>()).epsilon(1e-6));
+      const std::vector<Tensor> got = grad({loss}, model.parameters()),
+                                want = grad({expected}, model.parameters());
+      for (size_t i = 0; i < want.size(); ++i)
+        CHECK(max(abs(got[i] - want[i])).item<double>() <=
+              1e-5 * max(abs(want[i])).item<double>() + 1e-9);
+    }
+  }
+
   TEST_CASE("the cache changes nothing") {
     manual_seed(3);
     Gpt2 model(tiny_config());

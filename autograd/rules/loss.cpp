@@ -1,7 +1,12 @@
 // The losses' functions and their tape rules; the mathematics is in core/ops.
 
+#include <memory>
+#include <utility>
+
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/linear_loss.h>
 #include <tendril/core/ops/loss.h>
 
 namespace tendril {
@@ -31,6 +36,32 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target,
                  options](const Tensor& g, Gradients& in) {
                   in.set(0, ops::cross_entropy_backward(g, logits, target, logsumexp, options));
                 });
+}
+
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
+                            const Tensor& bias, const CrossEntropyOptions& options) {
+  const auto wanted = [&](const Tensor& input) {
+    return options.reduction != Reduction::none && grad_enabled() && input.defined() &&
+           input.requires_grad();
+  };
+  const auto [loss, ready] =
+      ops::linear_cross_entropy(x, weight, target, bias, options,
+                                {.x = wanted(x), .weight = wanted(weight), .bias = wanted(bias)});
+  // The first backward takes the gradients away: it may scale them in place and give them to the
+  // tape without a copy.
+  return record(
+      Op::linear_cross_entropy, loss, {x, weight, bias},
+      [x = Saved(x), weight = Saved(weight), target = Saved(target), bias = Saved(bias), options,
+       ready = std::make_shared<ops::LinearGradients>(ready)](const Tensor& g, Gradients& in) {
+        const auto gradients =
+            ready->any() ? ops::scale_gradients(std::exchange(*ready, {}), g)
+                         : ops::linear_cross_entropy_backward(
+                               g, x, weight, target, bias, options,
+                               {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
+        if (in.needs(0)) in.set(0, ops::cast(gradients.x, x.get().dtype()));
+        if (in.needs(1)) in.set(1, ops::cast(gradients.weight, weight.get().dtype()));
+        if (in.needs(2)) in.set(2, ops::cast(gradients.bias, bias.get().dtype()));
+      });
 }
 
 Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t ignore_index,
