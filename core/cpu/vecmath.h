@@ -65,9 +65,9 @@ VEC_INLINE float exp(float x) {
 VEC_INLINE float log(float x) {
   const bool subnormal = x < 1.17549435e-38f;
   const float scaled = subnormal ? x * 8388608.0f : x;
-  const int32_t bits = __builtin_bit_cast(int32_t, scaled);
-  const int32_t exponent = (bits - 0x3F3504F3) >> 23;
-  const float f = __builtin_bit_cast(float, bits - exponent * (1 << 23)) - 1.0f;
+  const uint32_t bits = __builtin_bit_cast(uint32_t, scaled);  // unsigned: a negative x must not overflow
+  const int32_t exponent = static_cast<int32_t>(bits - 0x3F3504F3u) >> 23;
+  const float f = __builtin_bit_cast(float, bits - (static_cast<uint32_t>(exponent) << 23)) - 1.0f;
   const float n = static_cast<float>(exponent) - (subnormal ? 23.0f : 0.0f);
   float p = 0.06915424764156342f;
   p = p * f - 0.1178983524441719f;
