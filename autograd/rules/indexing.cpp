@@ -49,8 +49,20 @@ Tensor bernoulli(const Tensor& probability) {
 
 // ---------------------------------------------------------------- in place
 
+namespace {
+
+// Numbers of a recorded tensor would enter x without their gradient's way back.
+void require_source_allowed(const char* op, const Tensor& source) {
+  TENDRIL_CHECK(!(grad_enabled() && source.requires_grad()), "[", op,
+                "] does not record, but its source requires grad; got shape ", source.shape(),
+                "; pass source.detach(), or use the operation that returns a new tensor");
+}
+
+}  // namespace
+
 void copy_(const Tensor& destination, const Tensor& source) {
   require_in_place_allowed("copy_", destination);
+  require_source_allowed("copy_", source);
   ops::copy(destination, source);
   destination.bump_version();
 }
@@ -65,6 +77,7 @@ void zero_(const Tensor& x) { fill_(x, 0.0); }
 
 void add_(const Tensor& x, const Tensor& y, double alpha) {
   require_in_place_allowed("add_", x);
+  require_source_allowed("add_", y);
   ops::add_in_place(x, y, alpha);
   x.bump_version();
 }
