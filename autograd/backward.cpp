@@ -98,10 +98,13 @@ class BackwardPass {
         if (input.node) ++task(input).pending;
     }
     for (Task* current : newest_first_)  // a freed node has lost its inputs: what lies behind it is unknown
-      TENDRIL_CHECK(!current->node->freed || is_captured(*current->node), "[backward] the graph behind ",
-                    name(current->node->op),
-                    " was already used and its saved tensors were freed; pass retain_graph = true to the earlier "
-                    "backward, or compute the forward pass again");
+      if (!is_captured(*current->node)) require_not_freed(*current->node);
+  }
+
+  static void require_not_freed(const Node& node) {
+    TENDRIL_CHECK(!node.freed, "[backward] the graph behind ", name(node.op),
+                  " was already used and its saved tensors were freed; pass retain_graph = true to the earlier "
+                  "backward, or compute the forward pass again");
   }
 
   bool is_captured(const Node& node) const {
@@ -118,6 +121,7 @@ class BackwardPass {
     Node& node = *current.node;
     run_output_hooks(current);
     if (!current.wanted) return;
+    require_not_freed(node);  // a hook may have run backward through the same graph
     const std::unique_ptr<bool[]> needed(new bool[node.inputs.size()]);
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const Edge& input = node.inputs[i];
@@ -151,6 +155,7 @@ class BackwardPass {
   static void release(Node& node) {
     node.function = nullptr;
     node.inputs.clear();
+    for (Node::Output& output : node.outputs) output.hooks = nullptr;
     node.freed = true;
   }
 
@@ -164,9 +169,11 @@ class BackwardPass {
   static void run_output_hooks(Task& current) {
     for (size_t i = 0; i < current.gradients.size(); ++i) {
       Tensor& gradient = current.gradients[i];
-      const auto meta = current.node->outputs[i].meta.lock();
-      if (!meta || meta->hooks.empty() || !gradient.defined()) continue;
-      const auto hooks = meta->hooks;  // a hook may remove itself
+      const Node::Output& output = current.node->outputs[i];
+      const auto leaf = output.leaf.lock();
+      const auto& list = leaf ? leaf->hooks : output.hooks;
+      if (!list || !gradient.defined()) continue;
+      const auto hooks = list->entries;  // a hook may remove itself
       for (const auto& [id, hook] : hooks) {
         const Tensor replacement = hook(gradient);
         if (!replacement.defined()) continue;
@@ -184,6 +191,7 @@ class BackwardPass {
     Tensor leaf = current.node->leaf.lock();
     if (capturing_ || !leaf.defined() || !gradient.defined()) return;
     AutogradMeta& meta = *leaf.autograd_slot();
+    if (!meta.requires_grad) return;  // frozen since the graph was recorded
     if (!meta.grad.defined()) {
       meta.grad = gradient.is_unique() && gradient.is_contiguous() ? std::move(gradient) : ops::clone(gradient);
     } else {
@@ -192,7 +200,8 @@ class BackwardPass {
       ops::accumulate(meta.grad, gradient);
     }
     gradient = {};
-    const auto hooks = meta.complete_hooks;
+    if (!meta.complete_hooks) return;
+    const auto hooks = meta.complete_hooks->entries;
     for (const auto& [id, hook] : hooks) hook(leaf);
   }
 

@@ -195,7 +195,7 @@ TENDRIL_API Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tenso
 TENDRIL_API Tensor kl_div(const Tensor& log_probabilities, const Tensor& target, Reduction reduction = Reduction::mean,
                           bool log_target = false);
 
-// ---- in place. They never record: on a tensor that requires grad they need NoGradGuard. The tape
+// ---- in place. They never record: a destination or source that requires grad needs NoGradGuard. The tape
 // notices when they change something that a backward pass still needs.
 TENDRIL_API void copy_(const Tensor& destination, const Tensor& source);  // broadcasts and converts
 TENDRIL_API void fill_(const Tensor& x, double value);

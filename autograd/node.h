@@ -13,8 +13,12 @@ namespace tendril {
 namespace detail {
 
 struct Node;
+
 template <class Hook>
-using HookList = std::vector<std::pair<uint64_t, Hook>>;
+struct HookList {
+  std::vector<std::pair<uint64_t, Hook>> entries;
+  uint64_t next_id = 0;
+};
 
 /// Where a gradient flows to: an output of a node. An empty edge leads nowhere.
 struct Edge {
@@ -30,9 +34,8 @@ struct AutogradMeta {
   std::shared_ptr<detail::Node> node;      // what produced the tensor; null for a leaf
   std::weak_ptr<detail::Node> leaf_node;   // a leaf's own node, alive while some graph uses it
   Tensor grad;                             // leaves only
-  detail::HookList<TensorHook> hooks;
-  detail::HookList<GradCompleteHook> complete_hooks;
-  uint64_t next_hook_id = 0;
+  std::shared_ptr<detail::HookList<TensorHook>> hooks;  // of a leaf; else the node has them
+  std::shared_ptr<detail::HookList<GradCompleteHook>> complete_hooks;
 };
 
 namespace detail {
@@ -45,7 +48,8 @@ struct Node {
   struct Output {
     Shape shape;
     DType dtype = f32;
-    std::weak_ptr<AutogradMeta> meta;  // for the hooks of the output tensor
+    std::weak_ptr<AutogradMeta> leaf;                     // for the hooks of a leaf
+    std::shared_ptr<HookList<TensorHook>> hooks = nullptr;  // of a result; they outlive its handles
   };
 
   ~Node();

@@ -61,6 +61,7 @@ Node::~Node() {
       if (edge.node && edge.node.use_count() == 1) pending.push_back(std::move(edge.node));
     edges.clear();
   };
+  function = nullptr;  // it may hold tensors (those of a checkpoint) and through them the nodes before
   collect(inputs);
   while (!pending.empty()) {
     const std::shared_ptr<Node> node = std::move(pending.back());
@@ -81,7 +82,11 @@ Edge edge_of(const Tensor& tensor) {
   // The leaf's own node: created at its first use, shared by all later ones, so that the engine can
   // tell when the last use has contributed.
   std::shared_ptr<Node> leaf = meta.leaf_node.lock();
-  if (!leaf) {
+  // set_data() may have given the tensor another dtype or shape since an older graph used it.
+  const auto fits = [&](const Node::Output& output) {
+    return output.shape == tensor.shape() && output.dtype == tensor.dtype();
+  };
+  if (!leaf || !fits(leaf->outputs[0])) {
     leaf = std::make_shared<Node>();
     leaf->sequence = kLeafSequence;
     leaf->leaf = tensor;
@@ -116,7 +121,7 @@ void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> input
     meta->requires_grad = true;
     meta->node = node;
     meta->output_index = i;
-    node->outputs.push_back({outputs[i].shape(), outputs[i].dtype(), meta});
+    node->outputs.push_back({outputs[i].shape(), outputs[i].dtype(), {}});
     outputs[i].set_autograd_slot(std::move(meta));
   }
 }
@@ -164,11 +169,13 @@ void HookHandle::remove() {
 namespace {
 
 template <class Hook>
-HookHandle add_hook(const std::shared_ptr<AutogradMeta>& meta, detail::HookList<Hook> AutogradMeta::* list, Hook hook) {
-  const uint64_t id = ++meta->next_hook_id;
-  ((*meta).*list).emplace_back(id, std::move(hook));
-  return HookHandle([weak = std::weak_ptr(meta), list, id] {
-    if (const auto meta = weak.lock()) std::erase_if((*meta).*list, [id](const auto& entry) { return entry.first == id; });
+HookHandle add_hook(std::shared_ptr<detail::HookList<Hook>>& list, Hook hook) {
+  if (!list) list = std::make_shared<detail::HookList<Hook>>();
+  const uint64_t id = ++list->next_id;
+  list->entries.emplace_back(id, std::move(hook));
+  return HookHandle([weak = std::weak_ptr(list), id] {
+    if (const auto hooks = weak.lock())
+      std::erase_if(hooks->entries, [id](const auto& entry) { return entry.first == id; });
   });
 }
 
@@ -176,13 +183,14 @@ HookHandle add_hook(const std::shared_ptr<AutogradMeta>& meta, detail::HookList<
 
 HookHandle register_hook(const Tensor& tensor, TensorHook hook) {
   TENDRIL_CHECK(tensor.defined() && tensor.requires_grad(), "[register_hook] needs a tensor that requires grad");
-  return add_hook(tensor.autograd_slot(), &AutogradMeta::hooks, std::move(hook));
+  AutogradMeta& meta = *tensor.autograd_slot();
+  return add_hook(meta.node ? meta.node->outputs[meta.output_index].hooks : meta.hooks, std::move(hook));
 }
 
 HookHandle register_grad_complete_hook(const Tensor& parameter, GradCompleteHook hook) {
   TENDRIL_CHECK(parameter.defined() && parameter.requires_grad() && parameter.is_leaf(),
                 "[register_grad_complete_hook] needs a leaf that requires grad");
-  return add_hook(parameter.autograd_slot(), &AutogradMeta::complete_hooks, std::move(hook));
+  return add_hook(parameter.autograd_slot()->complete_hooks, std::move(hook));
 }
 
 // ---------------------------------------------------------------- Tensor's members

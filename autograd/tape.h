@@ -14,6 +14,9 @@
 //
 // Save inputs and outputs through Saved only: it holds the numbers off the tape (no reference cycles)
 // and notices in-place changes. Backward functions run with recording off.
+//
+// Threads: every thread records and runs graphs of its own. Graphs that share a tensor requiring grad
+// belong to one thread at a time; under NoGradGuard any number of threads may read the same tensors.
 #pragma once
 
 #include <array>
@@ -65,7 +68,8 @@ TENDRIL_API std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const s
                                      const std::vector<Tensor>& gradients = {}, const BackwardOptions& options = {},
                                      bool allow_unused = false);
 
-/// Called with a tensor's complete gradient during backward; a defined result replaces it.
+/// Called with a tensor's complete gradient during backward; a defined result replaces it. The graph keeps
+/// the hook, also when the tensor itself is gone; it must not hold tensors computed from that one (a cycle).
 using TensorHook = std::function<Tensor(const Tensor& grad)>;
 /// Called when a leaf's .grad() has received its last contribution of this backward pass (for a tied
 /// weight: after the last of its uses). The hook may read, use and clear it (parameter.set_grad({})).

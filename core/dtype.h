@@ -27,7 +27,7 @@ constexpr int64_t size_of(DType dtype) {
     case DType::bf16: case DType::f16: return 2;
     case DType::u8: case DType::bool_: return 1;
   }
-  return 0;
+  fail("[dtype] invalid dtype value ", static_cast<int>(dtype));
 }
 
 constexpr bool is_floating(DType dtype) { return dtype <= DType::f16; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include <tendril/core/ops/convert.h>
 #include <tendril/core/strided.h>
 
 namespace tendril {
@@ -63,6 +64,8 @@ Tensor Tensor::view(std::shared_ptr<Storage> storage, int64_t offset, const Shap
     TENDRIL_CHECK(!overflow && low >= 0 && high < storage->bytes() / size_of(dtype), "[view] shape ", shape,
                   " with strides ", strides, " at offset ", offset, " leaves the storage of ", storage->bytes(),
                   " bytes");
+    TENDRIL_CHECK(reinterpret_cast<uintptr_t>(storage->data()) % static_cast<uintptr_t>(size_of(dtype)) == 0,
+                  "[view] the storage is not aligned for ", dtype, "; copy it to memory of its own");
   }
   impl->storage = std::move(storage);
   impl->offset = offset;
@@ -130,14 +133,14 @@ std::vector<T> gather_values(const Tensor& x) {
   values.reserve(static_cast<size_t>(x.numel()));
   visit_dtype(x.dtype(), [&]<class S>(TypeTag<S>) {
     const S* data = x.data<S>();
-    for_each_offset(x.shape(), x.strides(), [&](int64_t offset) { values.push_back(static_cast<T>(data[offset])); });
+    for_each_offset(x.shape(), x.strides(), [&](int64_t offset) { values.push_back(ops::convert<T>(data[offset])); });
   });
   return values;
 }
 
 }  // namespace
 
-// The conversions are compiled once here, for the arithmetic types that a program wants to read.
+// The conversions are compiled once here, for all element types.
 #define TENDRIL_INSTANTIATE_READS(T)                                                                        \
   template <>                                                                                               \
   TENDRIL_API std::vector<T> Tensor::to_vector<T>() const {                                                 \
@@ -150,6 +153,8 @@ std::vector<T> gather_values(const Tensor& x) {
   }
 TENDRIL_INSTANTIATE_READS(double)
 TENDRIL_INSTANTIATE_READS(float)
+TENDRIL_INSTANTIATE_READS(bfloat16)
+TENDRIL_INSTANTIATE_READS(float16)
 TENDRIL_INSTANTIATE_READS(int64_t)
 TENDRIL_INSTANTIATE_READS(int32_t)
 TENDRIL_INSTANTIATE_READS(uint8_t)

@@ -4,12 +4,14 @@
 // said by free functions: <tendril/autograd/functions.h> lists them all.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <iosfwd>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <tendril/core/allocator.h>
@@ -75,7 +77,7 @@ class TENDRIL_API Tensor {
   /// All elements of a contiguous CPU tensor, without copying.
   template <class T>
   std::span<T> span() const;
-  /// A copy of all elements in row-major order, converted to T.
+  /// A copy of all elements in row-major order, converted to T as to(x, dtype) does.
   template <class T>
   std::vector<T> to_vector() const;
   /// The value of a tensor with one element, converted to T.

@@ -220,6 +220,10 @@ TEST_CASE("views must stay inside their storage") {
                       "leaves the storage"));
   CHECK(contains_text(error_of([&] { view(0, {2, 2}, {1}); }), "differ in rank"));
   CHECK(contains_text(error_of([] { Tensor::view(nullptr, 0, {}, {}, f32); }), "must not be null"));
+  alignas(8) char memory[24] = {};
+  const auto odd = Storage::wrap(memory + 1, 16, Device::cpu(), nullptr);
+  CHECK(contains_text(error_of([&] { Tensor::view(odd, 0, {1}, {1}, f64); }), "not aligned"));
+  CHECK(Tensor::view(odd, 0, {1}, {1}, u8).item<int32_t>() == 0);
 }
 
 TEST_CASE("reading numbers converts them") {
@@ -234,6 +238,12 @@ TEST_CASE("reading numbers converts them") {
   CHECK(Tensor::from<bool>({true}, {}).item<double>() == 1.0);
   CHECK(Tensor::from<int64_t>({int64_t{1} << 60 | 1}, {}).item<int64_t>() ==
         (int64_t{1} << 60 | 1));
+  // The same rules as to(): NaN gives 0, numbers beyond an integer type give its limits.
+  const Tensor wild = Tensor::from<double>({std::nan(""), 1e300, -1e300}, {3});
+  CHECK(wild.to_vector<int32_t>() == std::vector<int32_t>{0, INT32_MAX, INT32_MIN});
+  CHECK(wild.to_vector<uint8_t>() == std::vector<uint8_t>{0, 255, 0});
+  CHECK(static_cast<float>(x.to_vector<bfloat16>()[2]) == 2.75f);
+  CHECK(static_cast<float>(Tensor::from<int64_t>({3}, {}).item<float16>()) == 3.0f);
   CHECK(contains_text(error_of([&] { x.item<float>(); }),
                       "[item] needs a tensor with one element; got shape (3,)"));
   CHECK(contains_text(error_of([] { Tensor::empty({0}).item<float>(); }), "one element"));

@@ -55,8 +55,20 @@ Tensor bernoulli(const Tensor& probability) {
 
 // ---------------------------------------------------------------- in place
 
+namespace {
+
+// Numbers of a recorded tensor would enter x without their gradient's way back.
+void require_source_allowed(const char* op, const Tensor& source) {
+  TENDRIL_CHECK(!(grad_enabled() && source.requires_grad()), "[", op,
+                "] does not record, but its source requires grad; got shape ", source.shape(),
+                "; pass source.detach(), or use the operation that returns a new tensor");
+}
+
+}  // namespace
+
 void copy_(const Tensor& destination, const Tensor& source) {
   require_in_place_allowed("copy_", destination);
+  require_source_allowed("copy_", source);
   const OpTimer timer(ProfileKind::forward, "copy_");
   timer.touches(source, destination);
   ops::copy(destination, source);
@@ -75,6 +87,7 @@ void zero_(const Tensor& x) { fill_(x, 0.0); }
 
 void add_(const Tensor& x, const Tensor& y, double alpha) {
   require_in_place_allowed("add_", x);
+  require_source_allowed("add_", y);
   const OpTimer timer(ProfileKind::forward, "add_");
   timer.touches(x, y, x);
   ops::add_in_place(x, y, alpha);

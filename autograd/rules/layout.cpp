@@ -160,12 +160,13 @@ std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, in
 }
 
 std::vector<Tensor> split(const Tensor& x, int64_t size, int64_t axis) {
-  return split(x, ops::split_sizes(x.size(axis), size), axis);
+  const int64_t total = x.shape()[normalize_axis("split", axis, x.rank())];
+  return split(x, ops::split_sizes(total, size), axis);
 }
 
 std::vector<Tensor> chunk(const Tensor& x, int64_t count, int64_t axis) {
   TENDRIL_CHECK(count >= 1, "[chunk] needs at least one piece; got ", count);
-  const int64_t total = x.size(axis);
+  const int64_t total = x.shape()[normalize_axis("chunk", axis, x.rank())];
   return split(x, std::max<int64_t>(1, total / count + (total % count != 0)), axis);
 }
 
@@ -191,6 +192,8 @@ Tensor cat(const std::vector<Tensor>& parts, int64_t axis) {
 }
 
 Tensor stack(const std::vector<Tensor>& parts, int64_t axis) {
+  TENDRIL_CHECK(!parts.empty(), "[stack] needs at least one tensor");
+  axis = normalize_axis("stack", axis, parts[0].rank() + 1);
   std::vector<Tensor> rows;
   for (const Tensor& part : parts) {
     TENDRIL_CHECK(part.shape() == parts[0].shape(), "[stack] shapes must be equal; got ",
@@ -207,10 +210,10 @@ Tensor flip(const Tensor& x, const Shape& axes) {
 }
 
 Tensor roll(const Tensor& x, int64_t shift, int64_t axis) {
-  const int64_t size = x.size(axis);
   const OpTimer timer;
   return record(Op::roll, ops::roll(x, shift, axis), {x},
-                [shift, axis, size](const Tensor& g, Gradients& in) {
+                [shift, axis](const Tensor& g, Gradients& in) {
+                  const int64_t size = g.size(axis);  // -shift alone could overflow
                   in.set(0, ops::roll(g, size == 0 ? 0 : -(shift % size), axis));
                 });
 }

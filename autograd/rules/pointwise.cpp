@@ -121,6 +121,8 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
   TENDRIL_CHECK(broadcast_shapes("masked_fill", x.shape(), mask.shape()) == x.shape(), "[masked_fill] the mask ",
                 mask.shape(), " must broadcast to the tensor ", x.shape());
+  TENDRIL_CHECK(mask.dtype() == bool_, "[masked_fill] the mask must be bool; got ", mask.dtype(),
+                "; compare it, e.g. ne(mask, 0)");
   const OpTimer timer;
   const Tensor y = ops::where(mask, value, x);
   return record(Op::masked_fill, y, {x}, [mask = Saved(mask)](const Tensor& g, Gradients& in) {

@@ -2,13 +2,25 @@
 
 #include <algorithm>
 
+#include <tendril/core/cpu/half_convert.h>
+
 namespace tendril::cpu {
 namespace {
 
+template <class T>
+constexpr bool is_half = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+
 template <class T, class S>
-T convert(S value) {
-  if constexpr (std::is_same_v<S, bool>) return static_cast<T>(value ? 1 : 0);
-  else return static_cast<T>(value);
+void convert_dense(const S* from, T* to, int64_t n) {
+  if constexpr ((is_half<S> && std::is_same_v<T, float>) || (is_half<T> && std::is_same_v<S, float>)) {
+    convert_run(from, to, n);
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      if constexpr (std::is_same_v<T, bool>) to[i] = from[i] != S(0);
+      else if constexpr (is_half<T>) to[i] = T(static_cast<float>(from[i]));
+      else to[i] = static_cast<T>(from[i]);
+    }
+  }
 }
 
 // Drops size-1 axes and merges an axis with the next one when together they are one arithmetic sequence.
@@ -46,11 +58,11 @@ void gather(const S* data, const Shape& shape, const Strides& strides, int64_t b
     const int64_t run = std::min(n, inner - position);
     const S* source = data + offset + position * step;
     if (step == 1) {
-      for (int64_t i = 0; i < run; ++i) out[i] = convert<T>(source[i]);
+      convert_dense(source, out, run);
     } else if (step == 0) {
-      std::fill_n(out, run, convert<T>(*source));
+      std::fill_n(out, run, static_cast<T>(*source));
     } else {
-      for (int64_t i = 0; i < run; ++i) out[i] = convert<T>(source[i * step]);
+      for (int64_t i = 0; i < run; ++i) out[i] = static_cast<T>(source[i * step]);
     }
     n -= run;
     if (n == 0) return;
@@ -85,11 +97,8 @@ const T* BlockReader::read(int64_t begin, int64_t n, T* buffer) const {
   if (contiguous_ && dtype_ == dtype_of<T>()) return static_cast<const T*>(data_) + begin;
   visit_dtype(dtype_, [&]<class S>(TypeTag<S>) {
     const S* data = static_cast<const S*>(data_);
-    if (contiguous_) {
-      for (int64_t i = 0; i < n; ++i) buffer[i] = convert<T>(data[begin + i]);
-    } else {
-      gather(data, shape_, strides_, begin, n, buffer);
-    }
+    if (contiguous_) convert_dense(data + begin, buffer, n);
+    else gather(data, shape_, strides_, begin, n, buffer);
   });
   return buffer;
 }
@@ -99,12 +108,7 @@ void write_block(const Tensor& out, int64_t begin, int64_t n, const T* values) {
   visit_dtype(out.dtype(), [&]<class S>(TypeTag<S>) {
     S* data = static_cast<S*>(out.raw_data()) + begin;
     if (static_cast<const void*>(data) == static_cast<const void*>(values)) return;
-    for (int64_t i = 0; i < n; ++i) {
-      if constexpr (std::is_same_v<S, bool>) data[i] = values[i] != T(0);
-      else if constexpr (std::is_same_v<S, bfloat16> || std::is_same_v<S, float16>)
-        data[i] = S(static_cast<float>(values[i]));
-      else data[i] = static_cast<S>(values[i]);
-    }
+    convert_dense(values, data, n);
   });
 }
 

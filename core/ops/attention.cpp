@@ -274,6 +274,7 @@ AttentionSettings checked(const Tensor& q, const Tensor& k, const Tensor& v, Att
     TENDRIL_CHECK(settings.mask.dtype() == bool_ || is_floating(settings.mask.dtype()), "[", kName,
                   "] the mask must be bool or floating; got ", settings.mask.dtype());
   }
+  settings.window = std::min(settings.window, q.size(2) + k.size(2));  // no wider window sees more
   if (settings.scale == 0.0) settings.scale = 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(q.size(3), 1)));
   return settings;
 }

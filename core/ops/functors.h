@@ -12,13 +12,19 @@
 namespace tendril::ops {
 
 #define FUNCTOR template <class T> VEC_INLINE static
+#define INTEGER VEC_INLINE static int64_t
+
+// Integers wrap around in 64 unsigned bits, where overflow is defined.
+VEC_INLINE uint64_t modular(int64_t x) { return static_cast<uint64_t>(x); }
 
 struct Neg {
   FUNCTOR T value(T x) { return -x; }
+  INTEGER value(int64_t x) { return static_cast<int64_t>(-modular(x)); }
   FUNCTOR T grad(T, T g) { return -g; }
 };
 struct Abs {
   FUNCTOR T value(T x) { return x < T(0) ? -x : x; }
+  INTEGER value(int64_t x) { return x < 0 ? Neg::value(x) : x; }
   FUNCTOR T grad(T x, T g) { return x > T(0) ? g : x < T(0) ? -g : T(0); }
 };
 struct Exp {
@@ -47,6 +53,7 @@ struct Rsqrt {
 };
 struct Square {
   FUNCTOR T value(T x) { return x * x; }
+  INTEGER value(int64_t x) { return static_cast<int64_t>(modular(x) * modular(x)); }
   FUNCTOR T grad(T x, T g) { return T(2) * x * g; }
 };
 struct Reciprocal {
@@ -123,15 +130,15 @@ struct Sign {
 };
 struct Floor {
   FUNCTOR T value(T x) { return std::floor(x); }
-  VEC_INLINE static int64_t value(int64_t x) { return x; }
+  INTEGER value(int64_t x) { return x; }
 };
 struct Ceil {
   FUNCTOR T value(T x) { return std::ceil(x); }
-  VEC_INLINE static int64_t value(int64_t x) { return x; }
+  INTEGER value(int64_t x) { return x; }
 };
 struct Round {  // half to even
   FUNCTOR T value(T x) { return std::rint(x); }
-  VEC_INLINE static int64_t value(int64_t x) { return x; }
+  INTEGER value(int64_t x) { return x; }
 };
 
 enum Uses : unsigned { kUsesNothing = 0, kUsesA = 1, kUsesB = 2, kUsesBoth = 3 };
@@ -139,18 +146,21 @@ enum Uses : unsigned { kUsesNothing = 0, kUsesA = 1, kUsesB = 2, kUsesBoth = 3 }
 struct Add {
   static constexpr Uses a_uses = kUsesNothing, b_uses = kUsesNothing;
   FUNCTOR T value(T a, T b) { return a + b; }
+  INTEGER value(int64_t a, int64_t b) { return static_cast<int64_t>(modular(a) + modular(b)); }
   FUNCTOR T grad_a(T, T, T g) { return g; }
   FUNCTOR T grad_b(T, T, T g) { return g; }
 };
 struct Sub {
   static constexpr Uses a_uses = kUsesNothing, b_uses = kUsesNothing;
   FUNCTOR T value(T a, T b) { return a - b; }
+  INTEGER value(int64_t a, int64_t b) { return static_cast<int64_t>(modular(a) - modular(b)); }
   FUNCTOR T grad_a(T, T, T g) { return g; }
   FUNCTOR T grad_b(T, T, T g) { return -g; }
 };
 struct Mul {
   static constexpr Uses a_uses = kUsesB, b_uses = kUsesA;
   FUNCTOR T value(T a, T b) { return a * b; }
+  INTEGER value(int64_t a, int64_t b) { return static_cast<int64_t>(modular(a) * modular(b)); }
   FUNCTOR T grad_a(T, T b, T g) { return g * b; }
   FUNCTOR T grad_b(T a, T, T g) { return g * a; }
 };
@@ -190,5 +200,6 @@ struct LogicalOr { FUNCTOR bool value(T a, T b) { return (a != T(0)) | (b != T(0
 struct LogicalXor { FUNCTOR bool value(T a, T b) { return (a != T(0)) ^ (b != T(0)); } };
 
 #undef FUNCTOR
+#undef INTEGER
 
 }  // namespace tendril::ops

@@ -14,6 +14,13 @@ Tensor view_of(const Tensor& x, int64_t shift, const Shape& shape, const Strides
   return Tensor::view(x.storage(), offset, shape, strides, x.dtype());
 }
 
+// A distance in memory. It overflows only where no element is reached by it: in empty tensors and along
+// axes of one element, whose strides may be anything.
+int64_t times(int64_t count, int64_t stride) {
+  int64_t distance = 0;
+  return __builtin_mul_overflow(count, stride, &distance) ? 0 : distance;
+}
+
 // Replaces a size of -1 by what the number of elements leaves for it.
 Shape resolve_shape(const char* op, const Tensor& x, const Shape& shape) {
   Shape result = shape;
@@ -165,9 +172,9 @@ Tensor slice(const Tensor& x, int64_t axis, int64_t start, std::optional<int64_t
   const SliceRange range = slice_range(x.shape()[axis], start, stop, step);
   Shape shape = x.shape();
   Strides strides = x.strides();
-  const int64_t shift = range.begin * strides[axis];
+  const int64_t shift = times(range.begin, strides[axis]);
   shape[axis] = range.length;
-  strides[axis] *= range.step;
+  strides[axis] = times(range.step, strides[axis]);
   return view_of(x, shift, shape, strides);
 }
 
@@ -186,7 +193,7 @@ Tensor narrow(const Tensor& x, int64_t axis, int64_t begin, int64_t size) {
                 " leave the axis; got shape ", x.shape(), " and axis ", axis);
   Shape shape = x.shape();
   shape[axis] = size;
-  return view_of(x, begin * x.strides()[axis], shape, x.strides());
+  return view_of(x, times(begin, x.strides()[axis]), shape, x.strides());
 }
 
 Tensor select(const Tensor& x, int64_t axis, int64_t index) {
@@ -196,7 +203,7 @@ Tensor select(const Tensor& x, int64_t axis, int64_t index) {
                 " is out of range for axis ", axis, " of shape ", x.shape());
   Shape shape = x.shape();
   Strides strides = x.strides();
-  const int64_t shift = (index < 0 ? index + size : index) * strides[axis];
+  const int64_t shift = times(index < 0 ? index + size : index, strides[axis]);
   shape.erase(axis);
   strides.erase(axis);
   return view_of(x, shift, shape, strides);
@@ -274,7 +281,7 @@ Tensor unsqueeze(const Tensor& x, int64_t axis) {
   axis = normalize_axis("unsqueeze", axis, x.rank() + 1);
   Shape shape = x.shape();
   Strides strides = x.strides();
-  strides.insert(axis, axis < x.rank() ? strides[axis] * shape[axis] : 1);
+  strides.insert(axis, axis < x.rank() ? times(shape[axis], strides[axis]) : 1);
   shape.insert(axis, 1);
   return view_of(x, 0, shape, strides);
 }
@@ -289,7 +296,7 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t axis0, int64_t axis1) {
   offset = std::clamp(offset, -rows, columns);
   const int64_t row = std::max<int64_t>(0, -offset), column = std::max<int64_t>(0, offset);
   const int64_t length = std::min(rows - row, columns - column);
-  const int64_t shift = row * strides[axis0] + column * strides[axis1];
+  const int64_t shift = times(row, strides[axis0]) + times(column, strides[axis1]);
   const int64_t stride = strides[axis0] + strides[axis1];
   for (int64_t axis : {std::max(axis0, axis1), std::min(axis0, axis1)}) {
     shape.erase(axis);

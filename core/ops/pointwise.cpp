@@ -138,7 +138,11 @@ Tensor compare(Op op, const Operand& a, const Operand& b) {
   const Shape shape = operand_shape(name(op), a, b);
   Tensor out = Tensor::empty(shape, bool_, device_of(a, b));
   const BlockReader in[] = {reader(a, shape), reader(b, shape)};
-  run(kernel(op, Part::value), operand_dtype(a, b), out, in, 2);
+  const auto is_integer = [](const Operand& x) { return x.is_tensor() && !is_floating(x.tensor.dtype()); };
+  DType compute = operand_dtype(a, b);
+  // f32 would round an integer above 2^24 before it is compared.
+  if (is_floating(compute) && (is_integer(a) || is_integer(b))) compute = f64;
+  run(kernel(op, Part::value), compute, out, in, 2);
   return out;
 }
 

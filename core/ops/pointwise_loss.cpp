@@ -101,9 +101,6 @@ struct LogDivergence {
   }
 };
 
-constexpr int64_t kChunk = 8192,
-                  kRun = 1024;  // elements per task, and per pass through the buffers
-
 }  // namespace
 
 namespace cpu {

@@ -42,7 +42,7 @@ Scratch<double> means(const Tensor& x, const ReduceLayout& layout) {
 }
 
 double divisor(const ReduceLayout& layout, int64_t correction) {
-  return static_cast<double>(std::max<int64_t>(layout.count - correction, 0));
+  return std::max(static_cast<double>(layout.count) - static_cast<double>(correction), 0.0);
 }
 
 }  // namespace

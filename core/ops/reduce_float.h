@@ -2,6 +2,7 @@
 // of their backward passes. Internal.
 #pragma once
 
+#include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/reduce_engine.h>
 #include <tendril/core/ops/reduce_kernels.h>
 
@@ -32,7 +33,7 @@ struct FloatSum {
 template <class T, class Function>
 void fill_results(T* y, int64_t count, Function f) {
   parallel_for(count, 1 << 14, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = static_cast<T>(f(i));
+    for (int64_t i = begin; i < end; ++i) y[i] = convert<T>(f(i));
   });
 }
 

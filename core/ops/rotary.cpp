@@ -22,7 +22,7 @@ struct Turns {
     sine.reserve(cosine.capacity());
     for (int64_t i = 0; i < count; ++i) {
       for (const double f : frequency) {
-        const double angle = static_cast<double>(first + i * step) * f;
+        const double angle = (static_cast<double>(first) + static_cast<double>(i * step)) * f;
         cosine.push_back(std::cos(angle));
         sine.push_back(std::sin(angle));
       }
