@@ -26,7 +26,9 @@ void Optimizer::register_group(std::vector<NamedTensor> parameters, double lr) {
   TENDRIL_CHECK(std::isfinite(lr) && lr >= 0.0,
                 "[add_param_group] the learning rate must be finite and not negative; got ", lr);
   std::vector<Slot> added;
-  for (auto& [name, tensor] : parameters) {
+  for (NamedTensor& parameter : parameters) {
+    const std::string& name = parameter.name;
+    const Tensor& tensor = parameter.tensor;
     TENDRIL_CHECK(!name.empty(), "[add_param_group] a parameter needs a name");
     TENDRIL_CHECK(tensor.defined() && is_floating(tensor.dtype()) && tensor.is_contiguous(),
                   "[add_param_group] \"", name, "\" must be a dense floating-point tensor");

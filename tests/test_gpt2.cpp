@@ -98,7 +98,9 @@ TEST_SUITE("gpt2") {
     manual_seed(1);
     const Gpt2 model(
         {.vocab_size = 200, .n_positions = 100, .n_layer = 2, .n_head = 2, .n_embd = 64});
-    for (const auto& [name, tensor] : model.named_parameters()) {
+    for (const NamedTensor& parameter : model.named_parameters()) {
+      const std::string& name = parameter.name;
+      const Tensor& tensor = parameter.tensor;
       CAPTURE(name);
       const bool norm = contains(name, "ln_");
       if (name.ends_with(".bias")) {

@@ -3,14 +3,25 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#if defined(TENDRIL_HAVE_ISA_AVX512)
+#include <cpuid.h>
+#endif
 
 namespace tendril::cpu {
 namespace {
 
+#if defined(TENDRIL_HAVE_ISA_AVX512)
+// Not every compiler's __builtin_cpu_supports() knows this one.
+bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 Isa detect() {
 #if defined(TENDRIL_HAVE_ISA_AVX512)
   Isa best = Isa::generic;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
     best = Isa::avx2;
   if (best == Isa::avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
