@@ -138,6 +138,55 @@ TEST_SUITE("gpt2") {
     CHECK(select(before, 0, 1).to_vector<float>() == select(after, 0, 1).to_vector<float>());
   }
 
+  // A probability of almost 1 drops everything, which shows where each of the three acts.
+  TEST_CASE("each dropout acts where its name says, in training mode only") {
+    constexpr double kAlmostAll = 0.9999999;
+    const Tensor tokens = random_tokens({1, 8}, 50);
+    Tensor other = clone(tokens);
+    other.data<int64_t>()[0] = (tokens.data<int64_t>()[0] + 1) % 50;
+    const NoGradGuard no_grad;
+    // The logits of the last position for both texts, whose first token differs, and of the first.
+    struct Logits {
+      std::vector<float> last, other_last, first;
+    };
+    const auto logits = [&](const Gpt2Config& config, bool training) {
+      manual_seed(12);
+      Gpt2 model(config);
+      for (const Tensor& parameter : model.parameters()) mul_(parameter, 3.0);
+      model.train(training);
+      const Tensor a = select(model.forward(tokens), 0, 0);
+      const Tensor b = select(model.forward(other), 0, 0);
+      return Logits{select(a, 0, -1).to_vector<float>(), select(b, 0, -1).to_vector<float>(),
+                    select(a, 0, 0).to_vector<float>()};
+    };
+    const Logits plain = logits(tiny_config(), true);
+    CHECK(plain.last != plain.other_last);
+    CHECK(plain.last != plain.first);
+
+    Gpt2Config config = tiny_config();
+    config.embd_pdrop = kAlmostAll;  // nothing of tokens and positions is left
+    CHECK(logits(config, true).last == logits(config, true).first);
+    CHECK(logits(config, false).last == plain.last);
+
+    config = tiny_config();
+    config.attn_pdrop = kAlmostAll;  // no token sees another, but it sees itself
+    CHECK(logits(config, true).last == logits(config, true).other_last);
+    CHECK(logits(config, true).last != logits(config, true).first);
+    CHECK(logits(config, false).last == plain.last);
+
+    config = tiny_config();
+    config.resid_pdrop = kAlmostAll;  // neither attention nor MLP adds anything to the stream
+    manual_seed(12);
+    Gpt2 model(config);
+    const Tensor stream = embedding(tokens, model.parameter("transformer.wte.weight")) +
+                          slice(model.parameter("transformer.wpe.weight"), 0, 0, 8);
+    const Tensor expected = linear(layer_norm(stream, ones({8}), zeros({8})),
+                                   model.parameter("transformer.wte.weight"));
+    CHECK(model.forward(tokens).to_vector<float>() == expected.to_vector<float>());
+    model.eval();
+    CHECK(model.forward(tokens).to_vector<float>() != expected.to_vector<float>());
+  }
+
   TEST_CASE("ignored targets do not count") {
     manual_seed(2);
     Gpt2 model(tiny_config());
