@@ -20,7 +20,9 @@ function(tendril_configure_target target)
     CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
     DEFINE_SYMBOL "")  # the same command for static and shared builds, so that ccache serves both
   # No code of ours reads errno or floating-point exception flags; without them loops vectorise.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math)
+  # Clang does not know GCC's ivdep.
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math
+                         $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-unknown-pragmas>)
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)

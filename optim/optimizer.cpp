@@ -23,11 +23,11 @@ bool has_master(const Tensor& parameter) {
 
 Optimizer::~Optimizer() = default;
 
-void Optimizer::register_group(std::vector<NamedTensor> parameters, double lr) {
+void Optimizer::register_group(const std::vector<NamedTensor>& parameters, double lr) {
   TENDRIL_CHECK(std::isfinite(lr) && lr >= 0.0,
                 "[add_param_group] the learning rate must be finite and not negative; got ", lr);
   std::vector<Slot> added;
-  for (NamedTensor& parameter : parameters) {
+  for (const NamedTensor& parameter : parameters) {
     const std::string& name = parameter.name;
     const Tensor& tensor = parameter.tensor;
     TENDRIL_CHECK(!name.empty(), "[add_param_group] a parameter needs a name");
