@@ -40,6 +40,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target,
 
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
                             const Tensor& bias, const CrossEntropyOptions& options) {
+  const OpTimer timer;
   const auto wanted = [&](const Tensor& input) {
     return options.reduction != Reduction::none && grad_enabled() && input.defined() &&
            input.requires_grad();
@@ -47,6 +48,10 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   const auto [loss, ready] =
       ops::linear_cross_entropy(x, weight, target, bias, options,
                                 {.x = wanted(x), .weight = wanted(weight), .bias = wanted(bias)});
+  timer.flops([&] {  // the logits, and the gradients that are formed with them
+    const int64_t products = 1 + wanted(x) + wanted(weight);
+    return products * 2 * x.numel() * weight.size(0);
+  });
   // The first backward takes the gradients away: it may scale them in place and give them to the
   // tape without a copy.
   return record(

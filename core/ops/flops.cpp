@@ -47,6 +47,7 @@ int64_t attention_flops(const Tensor& q, const Tensor& k, const AttentionSetting
 }
 
 int64_t backward_flops(Op op, int64_t forward, bool a, bool b) {
+  if (op == Op::linear_cross_entropy) return 0;  // its gradients were formed with the loss
   if (op == Op::scaled_dot_product_attention) return forward / 2 * 5;
   return forward * (int64_t{a} + int64_t{b});
 }
