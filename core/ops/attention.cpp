@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include <tendril/core/cpu/block.h>
 #include <tendril/core/cpu/gemm.h>
+#include <tendril/core/cpu/scratch.h>
 #include <tendril/core/ops/attention_rows.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dispatch.h>
@@ -20,6 +20,9 @@ using tendril::cpu::BlockReader;
 using tendril::cpu::MatrixView;
 
 constexpr int64_t kQueries = 64, kKeys = 256;  // of a block of scores
+
+// Columns of the score buffers: no more than there are keys, in whole cache lines.
+int64_t score_columns(int64_t Tk) { return std::min(kKeys, (Tk + 15) / 16 * 16); }
 
 template <class T>
 constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
@@ -105,16 +108,19 @@ template <class T>
 void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const ScoreRules<T>& rules, const Sizes& sizes,
                    T scale, int64_t b, int64_t h, int64_t t0, T* output, T* lse) {
   const auto& [B, H, Hk, Tq, Tk, D] = sizes;
-  const int64_t rows = std::min(kQueries, Tq - t0), hk = h / (H / Hk);
-  std::vector<T> scores(static_cast<size_t>(rows * kKeys)), total(static_cast<size_t>(rows), T(0)),
-      largest(static_cast<size_t>(rows), kMinusInfinity<T>);
+  const int64_t rows = std::min(kQueries, Tq - t0), hk = h / (H / Hk), stride = score_columns(Tk);
+  const tendril::cpu::Scratch scratch(rows * stride * static_cast<int64_t>(sizeof(T)));
+  T* scores = reinterpret_cast<T*>(scratch.data());
+  T total[kQueries], largest[kQueries];
+  std::fill_n(total, rows, T(0));
+  std::fill_n(largest, rows, kMinusInfinity<T>);
   std::fill_n(output, rows * D, T(0));
   const int64_t end = rules.last_key(t0 + rows - 1);
   for (int64_t key = rules.first_key(t0) / kKeys * kKeys; key < end; key += kKeys) {
     const int64_t n = std::min(kKeys, Tk - key);
-    tendril::cpu::gemm<T>(rows, n, D, head(q, b, h, t0), head(k, b, hk, key).transposed(), scores.data(), kKeys);
+    tendril::cpu::gemm<T>(rows, n, D, head(q, b, h, t0), head(k, b, hk, key).transposed(), scores, stride);
     for (int64_t i = 0; i < rows; ++i) {
-      T* row = scores.data() + i * kKeys;
+      T* row = scores + i * stride;
       const int64_t position = (b * H + h) * Tq + t0 + i;
       const T previous = largest[i];
       largest[i] = std::max(rules.apply(row, position, t0 + i, key, n, scale), previous);  // keeps NaN
@@ -127,7 +133,7 @@ void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Scor
       if (shrink != T(1)) TENDRIL_ISA_CALL(scale_row(output + i * D, D, shrink));
       if (rules.drops()) rules.drop(row, position, key, n);
     }
-    tendril::cpu::gemm<T>(rows, D, n, dense(scores.data(), kKeys), head(v, b, hk, key), output, D, true);
+    tendril::cpu::gemm<T>(rows, D, n, dense(scores, stride), head(v, b, hk, key), output, D, true);
   }
   for (int64_t i = 0; i < rows; ++i) {
     lse[i] = total[i] > T(0) ? largest[i] + std::log(total[i]) : kMinusInfinity<T>;
@@ -150,11 +156,22 @@ void forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionS
   });
 }
 
-// Buffers of one backward block.
+// Buffers of one backward block: probabilities, the same after dropout, and score gradients.
 template <class T>
-struct Workspace {
-  std::vector<T> p = std::vector<T>(kQueries * kKeys), dropped = std::vector<T>(kQueries * kKeys),
-                 ds = std::vector<T>(kQueries * kKeys);
+class Workspace {
+ public:
+  explicit Workspace(int64_t Tk, bool drops)
+      : stride(score_columns(Tk)), scratch_(kQueries * stride * (drops ? 3 : 2) * static_cast<int64_t>(sizeof(T))) {
+    p = reinterpret_cast<T*>(scratch_.data());
+    ds = p + kQueries * stride;
+    dropped = drops ? ds + kQueries * stride : p;
+  }
+
+  int64_t stride;
+  T *p, *ds, *dropped;
+
+ private:
+  tendril::cpu::Scratch scratch_;
 };
 
 template <class T>
@@ -170,10 +187,10 @@ void backward_block(const Gradients<T>& x, const ScoreRules<T>& rules, const Siz
   const int64_t hk = h / (H / Hk), rows = std::min(kQueries, Tq - t0), n = std::min(kKeys, Tk - key);
   const MatrixView query = head(x.q, b, h, t0), keys = head(x.k, b, hk, key), values = head(x.v, b, hk, key),
                    g = head(x.g, b, h, t0);
-  tendril::cpu::gemm<T>(rows, n, D, query, keys.transposed(), work.p.data(), kKeys);
-  tendril::cpu::gemm<T>(rows, n, D, g, values.transposed(), work.ds.data(), kKeys);
+  tendril::cpu::gemm<T>(rows, n, D, query, keys.transposed(), work.p, work.stride);
+  tendril::cpu::gemm<T>(rows, n, D, g, values.transposed(), work.ds, work.stride);
   for (int64_t i = 0; i < rows; ++i) {
-    T *p = work.p.data() + i * kKeys, *ds = work.ds.data() + i * kKeys, *dropped = work.dropped.data() + i * kKeys;
+    T *p = work.p + i * work.stride, *ds = work.ds + i * work.stride, *dropped = work.dropped + i * work.stride;
     const int64_t position = (b * H + h) * Tq + t0 + i;
     const T lse = x.lse.template data<T>()[position];
     rules.apply(p, position, t0 + i, key, n, scale);
@@ -186,8 +203,7 @@ void backward_block(const Gradients<T>& x, const ScoreRules<T>& rules, const Siz
     }
     TENDRIL_ISA_CALL(score_gradient(ds, p, n, delta[i], scale));
   }
-  const MatrixView ds = dense(work.ds.data(), kKeys);
-  const MatrixView probabilities = dense(rules.drops() ? work.dropped.data() : work.p.data(), kKeys);
+  const MatrixView ds = dense(work.ds, work.stride), probabilities = dense(work.dropped, work.stride);
   T* dq = x.dq + ((b * H + h) * Tq + t0) * D;
   const int64_t key_row = ((b * Hk + hk) * Tk + key) * D;
   tendril::cpu::gemm<T>(rows, D, n, ds, keys, dq, D, true);
@@ -213,7 +229,7 @@ void backward(const Gradients<T>& x, const AttentionSettings& settings) {
   const Sizes sizes = sizes_of(x.q, x.k);
   const ScoreRules<T> rules(sizes, settings);
   parallel_for(sizes.B * sizes.Hk, 1, [&](int64_t begin, int64_t end) {
-    Workspace<T> work;
+    Workspace<T> work(sizes.Tk, rules.drops());
     T delta[kQueries];
     for (int64_t index = begin; index < end; ++index) {
       const int64_t b = index / sizes.Hk, group = sizes.H / sizes.Hk, first = index % sizes.Hk * group;
