@@ -72,6 +72,16 @@ TEST_SUITE("tape corners") {
     CHECK(numbers(other.grad()) == Numbers{6.0});
   }
 
+  TEST_CASE("one gradient handed to two inputs is not summed in place") {
+    const Tensor x = leaf({1, 2}), y = leaf({3, 4}), w = Tensor::from<double>({5, 7}, {2});
+    const Tensor a = x * 1.0, b = y * 1.0, more = a * 3.0;
+    (a + b).backward(w, true);  // only to see that the seed survives as well
+    CHECK(numbers(w) == Numbers{5, 7});
+    backward({sum((a + b) * w), sum(more * w)});
+    CHECK(numbers(x.grad()) == Numbers{5 + 20, 7 + 28});
+    CHECK(numbers(y.grad()) == Numbers{5 + 5, 7 + 7});
+  }
+
   TEST_CASE("a hook that throws leaves the tape usable") {
     const Tensor x = leaf({2.0});
     HookHandle handle = register_hook(x, [](const Tensor&) -> Tensor { fail("[test] no"); });
