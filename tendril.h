@@ -5,9 +5,13 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/gradcheck.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/allocator.h>
 #include <tendril/core/creation.h>
+#include <tendril/core/error.h>
 #include <tendril/core/named_tensor.h>
+#include <tendril/core/profiler.h>
 #include <tendril/core/random.h>
+#include <tendril/core/safetensors.h>
 #include <tendril/core/tensor.h>
 #include <tendril/core/threads.h>
 #include <tendril/nn/attention.h>

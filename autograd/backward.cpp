@@ -6,7 +6,9 @@
 #include <tendril/autograd/node.h>
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/flops.h>
 #include <tendril/core/ops/pointwise.h>
+#include <tendril/core/profiler.h>
 
 namespace tendril {
 namespace detail {
@@ -24,7 +26,11 @@ struct Task {
 void add_gradient(Tensor& sum, Tensor gradient) {
   if (!sum.defined()) {
     sum = std::move(gradient);
-  } else if (sum.is_unique() && sum.is_contiguous()) {
+    return;
+  }
+  const OpTimer timer(ProfileKind::backward, "accumulate");
+  timer.touches(sum, gradient, sum);
+  if (sum.is_unique() && sum.is_contiguous()) {
     ops::accumulate(sum, gradient);
   } else {
     sum = ops::add(sum, gradient);
@@ -125,8 +131,14 @@ class BackwardPass {
     const bool any = std::any_of(current.gradients.begin(), current.gradients.end(),
                                  [](const Tensor& g) { return g.defined(); });
     if (any) {
+      const OpTimer timer(ProfileKind::backward, name(node.op));
       Gradients sink({needed.get(), node.inputs.size()}, input_gradients);
       node.function(current.gradients, sink);
+      timer.gradients(current.gradients, input_gradients);
+      timer.flops([&] {
+        const bool second = node.inputs.size() > 1 && needed[1];
+        return ops::backward_flops(node.op, node.flops, needed[0], second);
+      });
     }
     const std::vector<Edge> inputs = node.inputs;
     if (!is_captured(node)) current.gradients.assign(current.gradients.size(), Tensor());
@@ -183,6 +195,8 @@ class BackwardPass {
     if (!meta.grad.defined()) {
       meta.grad = gradient.is_unique() && gradient.is_contiguous() ? std::move(gradient) : ops::clone(gradient);
     } else {
+      const OpTimer timer(ProfileKind::backward, "accumulate");
+      timer.touches(meta.grad, gradient, meta.grad);
       ops::accumulate(meta.grad, gradient);
     }
     gradient = {};
@@ -203,6 +217,7 @@ class BackwardPass {
 void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradients, bool retain_graph,
                   const std::vector<Edge>& captures, std::vector<Tensor>* captured) {
   const NoGradGuard no_grad;
+  const ProfileRange range("backward");
   BackwardPass pass(captures, retain_graph);
   pass.run(roots, root_gradients);
   if (captured) pass.collect(*captured);

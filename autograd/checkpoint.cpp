@@ -107,6 +107,7 @@ struct Recomputation {
 
 std::vector<Tensor> checkpoint_many(Block fn, const std::vector<Tensor>& inputs) {
   if (!grad_enabled()) return fn(inputs);
+  const OpTimer timer;
   const Generator::State random = default_generator().state();
   Reads reads(inputs);
   std::vector<Tensor> outputs;

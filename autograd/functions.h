@@ -176,6 +176,12 @@ TENDRIL_API Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k
 // Reduction and CrossEntropyOptions: <tendril/core/ops/loss_options.h>. The loss of 16-bit inputs is f32.
 /// -log softmax(logits)[target]; logits (..., V), target (...) of indices.
 TENDRIL_API Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
+/// cross_entropy(linear(x, weight, bias), target, options) without the logits (..., V): they exist for a few rows at a
+/// time, and rows whose target is ignored cost nothing. x (..., C), weight (V, C), bias (V) or undefined, target (...).
+/// When recording a mean or a sum the gradients are computed along with the loss (they wait for backward in the size
+/// of x and weight); Reduction::none and a second backward through a retained graph compute the logits once more.
+TENDRIL_API Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
+                                        const Tensor& bias = {}, const CrossEntropyOptions& options = {});
 /// -log_probabilities[target].
 TENDRIL_API Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t ignore_index = -100,
                             Reduction reduction = Reduction::mean);

@@ -56,6 +56,7 @@ struct Node {
   bool is_leaf() const { return sequence == kLeafSequence; }
 
   Op op = Op::count;
+  int64_t flops = 0;  // of the forward pass, when somebody profiles
   uint64_t sequence = 0;
   bool dead_end = false;  // not differentiable: running it throws
   bool freed = false;     // its saved tensors were released by an earlier backward

@@ -38,6 +38,8 @@ Saved::Saved(const Tensor& tensor) {
 }
 
 const Tensor& Saved::get() const {
+  if (detail::profiling()) [[unlikely]]
+    detail::note_bytes(tensor_);
   if (tensor_.defined())
     TENDRIL_CHECK(tensor_.storage()->version() == version_, "[backward] a tensor of shape ", tensor_.shape(),
                   " that the backward pass needs was changed in place after it was used (version ",
@@ -108,6 +110,8 @@ bool should_record(std::span<const Tensor> inputs) {
 void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> inputs, NodeFunction function) {
   auto node = std::make_shared<Node>();
   node->op = op;
+  if (profiling()) [[unlikely]]
+    node->flops = noted_flops();
   node->sequence = next_sequence.fetch_add(1, std::memory_order_relaxed);
   node->function = std::move(function);
   node->inputs.reserve(inputs.size());
@@ -128,6 +132,8 @@ ActivateScope::~ActivateScope() { capture_scope = previous_; }
 }  // namespace detail
 
 Tensor record_nondiff(Op op, const Tensor& output, std::initializer_list<Tensor> inputs) {
+  if (detail::profiling()) [[unlikely]]
+    detail::note_op(op, detail::as_span(inputs), {&output, 1});
   if (!detail::should_record(detail::as_span(inputs))) return output;
   Tensor result = output.detach();
   const auto refuse = [op](std::span<const Tensor>, Gradients&) {

@@ -5,6 +5,7 @@
 // Writing a rule (all of them live in autograd/rules/):
 //
 //   Tensor softmax(const Tensor& x, int64_t axis) {
+//     const OpTimer timer;                                          // what the profiler measures
 //     const Tensor y = ops::softmax(x, axis);                       // a plain core function
 //     return record(Op::softmax, y, {x}, [y = Saved(y), axis](const Tensor& g, Gradients& in) {
 //       in.set(0, ops::softmax_backward(g, y, axis));               // gradient of input 0
@@ -25,6 +26,7 @@
 #include <span>
 #include <vector>
 
+#include <tendril/core/op_timer.h>
 #include <tendril/core/ops/op_list.h>
 #include <tendril/core/tensor.h>
 
@@ -133,6 +135,8 @@ std::span<const Tensor> as_span(const Inputs& inputs) { return {std::data(inputs
 /// `backward(const Tensor& g, Gradients& in)` receives the gradient of the output, dense or strided.
 template <class Inputs, class Backward>
 Tensor record(Op op, const Tensor& output, const Inputs& inputs, Backward backward) {
+  if (detail::profiling()) [[unlikely]]
+    detail::note_op(op, detail::as_span(inputs), {&output, 1});
   if (!detail::should_record(detail::as_span(inputs))) return output;
   Tensor result = output.detach();  // the saved raw output and the recorded one are distinct handles
   detail::attach_node(op, {&result, 1}, detail::as_span(inputs),
@@ -148,6 +152,8 @@ Tensor record(Op op, const Tensor& output, std::initializer_list<Tensor> inputs,
 /// when output i got no gradient.
 template <class Inputs, class Backward>
 void record_outputs(Op op, std::vector<Tensor>& outputs, const Inputs& inputs, Backward backward) {
+  if (detail::profiling()) [[unlikely]]
+    detail::note_op(op, detail::as_span(inputs), outputs);
   if (!detail::should_record(detail::as_span(inputs))) return;
   for (Tensor& output : outputs) output = output.detach();
   detail::attach_node(op, outputs, detail::as_span(inputs), std::move(backward));

@@ -1,6 +1,7 @@
 # tendril_library(folder [DEPENDS folder...]) makes target tendril_<folder> (alias tendril::<folder>)
 # from all sources below the folder. A file named *.isa.cpp is compiled once per instruction set with
-# TENDRIL_ISA set to its name; core/cpu/isa.h chooses among the results at run time.
+# TENDRIL_ISA set to its name; core/cpu/isa.h chooses among the results at run time. A file named
+# *.avx512_bf16.cpp holds kernels for that one extension.
 include(GNUInstallDirs)
 
 set(TENDRIL_ISAS generic)
@@ -10,6 +11,7 @@ if(TENDRIL_ISA_VARIANTS AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(TENDRIL_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
   set(TENDRIL_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c
                                -mprefer-vector-width=512)
+  set(TENDRIL_ISA_FLAGS_avx512_bf16 ${TENDRIL_ISA_FLAGS_avx512} -mavx512bf16)
 endif()
 
 function(tendril_configure_target target)
@@ -18,10 +20,23 @@ function(tendril_configure_target target)
     CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF
     DEFINE_SYMBOL "")  # the same command for static and shared builds, so that ccache serves both
   # No code of ours reads errno or floating-point exception flags; without them loops vectorise.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math)
+  # Clang does not know GCC's ivdep.
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math
+                         $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-unknown-pragmas>)
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)
+endfunction()
+
+# Compiles `sources` for one instruction set and puts the objects into `target`.
+function(tendril_isa_objects target isa sources)
+  set(isa_target ${target}_${isa})
+  add_library(${isa_target} OBJECT ${sources})
+  tendril_configure_target(${isa_target})
+  # Eigen's own symbols are renamed as well: the linker must never merge two instruction sets.
+  target_compile_definitions(${isa_target} PRIVATE TENDRIL_ISA=${isa} TENDRIL_ISA_${isa} Eigen=Eigen_${isa})
+  target_compile_options(${isa_target} PRIVATE ${TENDRIL_ISA_FLAGS_${isa}} -O3)
+  target_sources(${target} PRIVATE $<TARGET_OBJECTS:${isa_target}>)
 endfunction()
 
 function(tendril_library folder)
@@ -30,7 +45,9 @@ function(tendril_library folder)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cpp)
   set(isa_sources ${sources})
   list(FILTER isa_sources INCLUDE REGEX "\\.isa\\.cpp$")
-  list(FILTER sources EXCLUDE REGEX "\\.isa\\.cpp$")
+  set(bf16_sources ${sources})
+  list(FILTER bf16_sources INCLUDE REGEX "\\.avx512_bf16\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "\\.(isa|avx512_bf16)\\.cpp$")
 
   add_library(${target} ${sources})
   add_library(tendril::${folder} ALIAS ${target})
@@ -45,15 +62,12 @@ function(tendril_library folder)
 
   if(isa_sources)
     foreach(isa ${TENDRIL_ISAS})
-      set(isa_target ${target}_${isa})
-      add_library(${isa_target} OBJECT ${isa_sources})
-      tendril_configure_target(${isa_target})
-      # Eigen's own symbols are renamed as well: the linker must never merge two instruction sets.
-      target_compile_definitions(${isa_target} PRIVATE TENDRIL_ISA=${isa} TENDRIL_ISA_${isa} Eigen=Eigen_${isa})
-      target_compile_options(${isa_target} PRIVATE ${TENDRIL_ISA_FLAGS_${isa}} -O3)
-      target_sources(${target} PRIVATE $<TARGET_OBJECTS:${isa_target}>)
+      tendril_isa_objects(${target} ${isa} "${isa_sources}")
       string(TOUPPER ${isa} upper)
       target_compile_definitions(${target} PRIVATE TENDRIL_HAVE_ISA_${upper})
     endforeach()
+  endif()
+  if(bf16_sources AND "avx512" IN_LIST TENDRIL_ISAS)
+    tendril_isa_objects(${target} avx512_bf16 "${bf16_sources}")
   endif()
 endfunction()

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -41,41 +42,45 @@ struct Options {
 
 void declare(CLI::App& app, Options& o) {
   app.option_defaults()->always_capture_default();
-  const auto option = [&app](CLI::Validator allowed) {
-    return [&app, allowed](const char* name, auto& value, const char* text) {
-      app.add_option(name, value, text)->check(allowed);
+  const auto number = [&app](const char* requirement, bool (*holds)(double)) {
+    return [=, &app](const char* name, auto& value, const char* text) {
+      app.add_option(name, value, text)->check([=](const std::string& given) {
+        char* end = nullptr;
+        const double x = std::strtod(given.c_str(), &end);
+        return *end == 0 && holds(x) ? ""
+                                     : "must be " + std::string(requirement) + "; got " + given;
+      });
     };
   };
-  const auto at_least_1 = option(CLI::Range(1, 1 << 30)),
-             at_least_0 = option(CLI::Range(0, 1 << 30));
-  const auto fraction = option(CLI::Range(0.0, 0.999999)),
-             not_negative = option(CLI::NonNegativeNumber);
+  const auto positive = number("above 0", [](double x) { return x > 0; });
+  const auto not_negative = number("at least 0", [](double x) { return x >= 0; });
+  const auto fraction = number("at least 0 and below 1", [](double x) { return x >= 0 && x < 1; });
 
   app.add_option("--data", o.data, "Text to learn; without it, this repository's own")
       ->check(CLI::ExistingFile);
   app.add_option("--out", o.out, "Folder for model.safetensors and config.json");
-  at_least_1("--steps", o.steps, "Optimizer steps");
-  at_least_1("--batch_size", o.batch_size, "Sequences per step");
-  at_least_1("--context", o.context, "Bytes per sequence");
-  at_least_1("--n_layer", o.n_layer, "Transformer blocks");
-  at_least_1("--n_head", o.n_head, "Attention heads");
-  at_least_1("--n_embd", o.n_embd, "Channels, a multiple of n_head");
+  positive("--steps", o.steps, "Optimizer steps");
+  positive("--batch_size", o.batch_size, "Sequences per step");
+  positive("--context", o.context, "Bytes per sequence");
+  positive("--n_layer", o.n_layer, "Transformer blocks");
+  positive("--n_head", o.n_head, "Attention heads");
+  positive("--n_embd", o.n_embd, "Channels, a multiple of n_head");
   fraction("--dropout", o.dropout, "Probability to drop");
-  option(CLI::PositiveNumber)("--learning_rate", o.learning_rate, "Highest learning rate");
+  positive("--learning_rate", o.learning_rate, "Highest learning rate");
   not_negative("--min_lr", o.min_lr, "Learning rate at the end of the cosine");
-  at_least_0("--warmup_steps", o.warmup_steps, "Steps of linear warm-up");
+  not_negative("--warmup_steps", o.warmup_steps, "Steps of linear warm-up");
   not_negative("--weight_decay", o.weight_decay, "AdamW's decay of matrices");
   fraction("--beta1", o.beta1, "AdamW's decay of the first moment");
   fraction("--beta2", o.beta2, "AdamW's decay of the second moment");
   not_negative("--grad_clip", o.grad_clip, "Largest gradient norm; 0 does not clip");
-  at_least_1("--eval_interval", o.eval_interval, "Steps between validations");
-  at_least_1("--eval_batches", o.eval_batches, "Batches per validation");
-  at_least_0("--seed", o.seed, "Seed of weights, batches and samples");
-  at_least_0("--threads", o.threads, "CPU threads; 0 takes all cores");
-  at_least_0("--sample_tokens", o.sample_tokens, "Bytes to generate at the end");
+  positive("--eval_interval", o.eval_interval, "Steps between validations");
+  positive("--eval_batches", o.eval_batches, "Batches per validation");
+  not_negative("--seed", o.seed, "Seed of weights, batches and samples");
+  not_negative("--threads", o.threads, "CPU threads; 0 takes all cores");
+  not_negative("--sample_tokens", o.sample_tokens, "Bytes to generate at the end");
   not_negative("--temperature", o.temperature,
                "Below 1 safer, above 1 wilder; 0 takes the likeliest");
-  at_least_0("--top_k", o.top_k, "Sample among the k likeliest bytes; 0 among all");
+  not_negative("--top_k", o.top_k, "Sample among the k likeliest bytes; 0 among all");
 }
 
 // ---- text
@@ -199,14 +204,12 @@ class Progress {
 
 // Weight decay acts on matrices; biases and norms are left alone.
 void add_parameters(optim::AdamW& optimizer, const nn::Module& model, const Options& o) {
-  std::vector<NamedTensor> matrices, vectors;
-  for (const NamedTensor& parameter : model.named_parameters())
-    (parameter.tensor.rank() >= 2 ? matrices : vectors).push_back(parameter);
+  const optim::DecaySplit split = optim::split_for_decay(model.named_parameters());
   optim::AdamWOptions options{
       .lr = o.learning_rate, .beta1 = o.beta1, .beta2 = o.beta2, .weight_decay = o.weight_decay};
-  optimizer.add_param_group(matrices, options);
+  optimizer.add_param_group(split.decayed, options);
   options.weight_decay = 0.0;
-  optimizer.add_param_group(vectors, options);
+  optimizer.add_param_group(split.kept, options);
 }
 
 void train(nn::models::Gpt2& model, const std::string& train_text,
@@ -236,9 +239,10 @@ void train(nn::models::Gpt2& model, const std::string& train_text,
   std::printf("trained in %.1f s\n", progress.seconds());
 }
 
-// Continues the beginning of the held-out text.
+// Continues a piece of the held-out text that begins with a line.
 void print_sample(nn::models::Gpt2& model, const std::string& text, const Options& o) {
-  const std::string prompt = text.substr(0, o.context);
+  const size_t start = std::min(text.find('\n') + 1, text.size() - o.context);
+  const std::string prompt = text.substr(start, o.context);
   std::vector<int64_t> tokens;
   for (const unsigned char byte : prompt) tokens.push_back(byte);
   std::printf("\n--- %d bytes after a prompt from the held-out text\n%s", o.sample_tokens,

@@ -8,6 +8,10 @@ Tensor CausalLm::loss(const Tensor& tokens, const Tensor& targets) {
   TENDRIL_CHECK(tokens.shape() == targets.shape(),
                 "[loss] tokens and targets must have the same shape; got ", tokens.shape(), " and ",
                 targets.shape());
+  return compute_loss(tokens, targets);
+}
+
+Tensor CausalLm::compute_loss(const Tensor& tokens, const Tensor& targets) {
   return cross_entropy(forward(tokens), targets);
 }
 

@@ -47,6 +47,11 @@ class TENDRIL_API CausalLm : public Module {
   Tensor loss(const Tensor& tokens, const Tensor& targets);
 
   Tensor operator()(const Tensor& tokens) { return forward(tokens); }
+
+ protected:
+  /// loss() of checked arguments, from all logits. A model whose head is one matrix overrides it
+  /// with linear_cross_entropy, which spares the (B, T, V) logits.
+  virtual Tensor compute_loss(const Tensor& tokens, const Tensor& targets);
 };
 
 }  // namespace tendril::nn

@@ -3,21 +3,22 @@
 
 namespace tendril::optim {
 
-AdamW::AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options) {
-  add_param_group(std::move(parameters), options);
+AdamW::AdamW(const std::vector<NamedTensor>& parameters, const AdamWOptions& options) {
+  add_param_group(parameters, options);
 }
 
 AdamW::AdamW(const std::vector<Tensor>& parameters, const AdamWOptions& options)
     : AdamW(numbered(parameters), options) {}
 
-void AdamW::add_param_group(std::vector<NamedTensor> parameters, const AdamWOptions& options) {
+void AdamW::add_param_group(const std::vector<NamedTensor>& parameters,
+                            const AdamWOptions& options) {
   TENDRIL_CHECK(
       options.beta1 >= 0.0 && options.beta1 < 1.0 && options.beta2 >= 0.0 && options.beta2 < 1.0,
       "[AdamW] betas must be in [0, 1); got ", options.beta1, " and ", options.beta2);
   TENDRIL_CHECK(options.eps >= 0.0 && options.weight_decay >= 0.0,
                 "[AdamW] eps and weight_decay must not be negative; got ", options.eps, " and ",
                 options.weight_decay);
-  register_group(std::move(parameters), options.lr);
+  register_group(parameters, options.lr);
   options_.push_back(options);
 }
 

@@ -23,11 +23,12 @@ class TENDRIL_API AdamW : public Optimizer {
  public:
   /// An optimizer without parameters; add groups.
   AdamW() = default;
-  explicit AdamW(std::vector<NamedTensor> parameters, const AdamWOptions& options = {});
+  explicit AdamW(const std::vector<NamedTensor>& parameters, const AdamWOptions& options = {});
   explicit AdamW(const std::vector<Tensor>& parameters, const AdamWOptions& options = {});
 
   /// Error for options out of range, and see Optimizer::register_group.
-  void add_param_group(std::vector<NamedTensor> parameters, const AdamWOptions& options = {});
+  void add_param_group(const std::vector<NamedTensor>& parameters,
+                       const AdamWOptions& options = {});
 
  protected:
   void update(Slot& slot, const Tensor& gradient, double lr) override;

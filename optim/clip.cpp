@@ -1,6 +1,7 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/optimizer_step.h>
+#include <tendril/core/profiler.h>
 #include <tendril/optim/clip.h>
 
 #include <algorithm>
@@ -44,6 +45,7 @@ double grad_norm(const std::vector<Tensor>& parameters, double norm_type) {
 
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm,
                       const ClipOptions& options) {
+  const ProfileRange range("clip_grad_norm");
   TENDRIL_CHECK(max_norm > 0.0, "[clip_grad_norm] max_norm must be positive; got ", max_norm);
   const std::vector<Tensor> gradients = gradients_of(parameters);
   const double norm = norm_of(gradients, options.norm_type);

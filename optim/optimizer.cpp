@@ -2,6 +2,7 @@
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/optimizer_step.h>
+#include <tendril/core/profiler.h>
 #include <tendril/optim/optimizer.h>
 
 #include <algorithm>
@@ -22,11 +23,13 @@ bool has_master(const Tensor& parameter) {
 
 Optimizer::~Optimizer() = default;
 
-void Optimizer::register_group(std::vector<NamedTensor> parameters, double lr) {
+void Optimizer::register_group(const std::vector<NamedTensor>& parameters, double lr) {
   TENDRIL_CHECK(std::isfinite(lr) && lr >= 0.0,
                 "[add_param_group] the learning rate must be finite and not negative; got ", lr);
   std::vector<Slot> added;
-  for (auto& [name, tensor] : parameters) {
+  for (const NamedTensor& parameter : parameters) {
+    const std::string& name = parameter.name;
+    const Tensor& tensor = parameter.tensor;
     TENDRIL_CHECK(!name.empty(), "[add_param_group] a parameter needs a name");
     TENDRIL_CHECK(tensor.defined() && is_floating(tensor.dtype()) && tensor.is_contiguous(),
                   "[add_param_group] \"", name, "\" must be a dense floating-point tensor");
@@ -63,6 +66,7 @@ Tensor Optimizer::master_of(Slot& slot) {
 }
 
 void Optimizer::step() {
+  const ProfileRange range("optimizer step");
   const NoGradGuard no_grad;
   for (Slot& slot : slots_) {
     const Tensor gradient = slot.parameter.grad();
@@ -73,6 +77,7 @@ void Optimizer::step() {
 }
 
 void Optimizer::zero_grad() {
+  const ProfileRange range("zero_grad");
   for (Slot& slot : slots_) slot.parameter.set_grad({});
 }
 

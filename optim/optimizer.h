@@ -67,7 +67,7 @@ class TENDRIL_API Optimizer {
   Optimizer() = default;
   /// Error for an undefined or integer tensor, a non-leaf, a strided parameter, one that is in this
   /// optimizer already or a second use of a name.
-  void register_group(std::vector<NamedTensor> parameters, double lr);
+  void register_group(const std::vector<NamedTensor>& parameters, double lr);
   /// The state tensor of this name; made of zeros when there is none.
   static Tensor& state_of(Slot& slot, const std::string& name);
   /// The f32 master of a 16-bit parameter, made from it when there is none; undefined for wider

@@ -3,21 +3,21 @@
 
 namespace tendril::optim {
 
-Sgd::Sgd(std::vector<NamedTensor> parameters, const SgdOptions& options) {
-  add_param_group(std::move(parameters), options);
+Sgd::Sgd(const std::vector<NamedTensor>& parameters, const SgdOptions& options) {
+  add_param_group(parameters, options);
 }
 
 Sgd::Sgd(const std::vector<Tensor>& parameters, const SgdOptions& options)
     : Sgd(numbered(parameters), options) {}
 
-void Sgd::add_param_group(std::vector<NamedTensor> parameters, const SgdOptions& options) {
+void Sgd::add_param_group(const std::vector<NamedTensor>& parameters, const SgdOptions& options) {
   TENDRIL_CHECK(options.momentum >= 0.0 && options.weight_decay >= 0.0,
                 "[Sgd] momentum and weight_decay must not be negative; got ", options.momentum,
                 " and ", options.weight_decay);
   TENDRIL_CHECK(!options.nesterov || (options.momentum > 0.0 && options.dampening == 0.0),
                 "[Sgd] Nesterov needs momentum and no dampening; got momentum ", options.momentum,
                 ", dampening ", options.dampening);
-  register_group(std::move(parameters), options.lr);
+  register_group(parameters, options.lr);
   options_.push_back(options);
 }
 

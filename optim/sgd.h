@@ -22,11 +22,11 @@ class TENDRIL_API Sgd : public Optimizer {
  public:
   /// An optimizer without parameters; add groups.
   Sgd() = default;
-  explicit Sgd(std::vector<NamedTensor> parameters, const SgdOptions& options = {});
+  explicit Sgd(const std::vector<NamedTensor>& parameters, const SgdOptions& options = {});
   explicit Sgd(const std::vector<Tensor>& parameters, const SgdOptions& options = {});
 
   /// Error for options out of range, and see Optimizer::register_group.
-  void add_param_group(std::vector<NamedTensor> parameters, const SgdOptions& options = {});
+  void add_param_group(const std::vector<NamedTensor>& parameters, const SgdOptions& options = {});
 
  protected:
   void update(Slot& slot, const Tensor& gradient, double lr) override;

@@ -27,32 +27,43 @@ missing_packages() {
 
 apt_install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
 
-need() {
-  local missing as_root=()
-  mapfile -t missing < <(missing_packages "$1")
-  if [ ${#missing[@]} = 0 ]; then return 0; fi
+# Whether all of them only make things faster (ccache) or belong to a part that CMake leaves out without.
+only_conveniences() { ! printf '%s\n' "$@" | grep -qvxE 'ccache|libbenchmark-dev'; }
+
+install_packages() {
+  local as_root=()
   if ! command -v apt-get > /dev/null; then
-    if [ "${missing[*]}" = ccache ]; then return 0; fi  # a convenience only
-    echo "Missing: ${missing[*]}" >&2
+    echo "Missing: $*" >&2
     echo "There is no apt-get here. Install what these Debian packages bring and run this again." >&2
     return 1
   fi
   if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo > /dev/null; then
-      echo "Missing; please run as root: apt-get install ${missing[*]}" >&2
+      echo "Missing; please run as root: apt-get install $*" >&2
       return 1
     fi
     as_root=(sudo)
   fi
-  echo "Installing with apt-get: ${missing[*]}"
-  if ! apt_install "${missing[@]}" > /dev/null 2>&1; then
+  echo "Installing with apt-get: $*"
+  if ! apt_install "$@" > /dev/null 2>&1; then
     echo "Updating apt-get's list of packages"
     "${as_root[@]}" apt-get update -q > /dev/null || return 1
-    apt_install "${missing[@]}" > /dev/null || return 1  # apt-get says why
+    apt_install "$@" > /dev/null || return 1  # apt-get says why
   fi
+}
+
+need() {
+  local missing
+  mapfile -t missing < <(missing_packages "$1")
+  if [ ${#missing[@]} = 0 ]; then return 0; fi
+  if only_conveniences "${missing[@]}"; then  # nothing to ask for a password or to stop for
+    if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then install_packages "${missing[@]}" || true; fi
+    return 0
+  fi
+  install_packages "${missing[@]}" || return 1
   hash -r
   mapfile -t missing < <(missing_packages "$1")
-  if [ ${#missing[@]} != 0 ]; then
+  if [ ${#missing[@]} != 0 ] && ! only_conveniences "${missing[@]}"; then
     echo "Still missing after the installation: ${missing[*]}" >&2
     return 1
   fi

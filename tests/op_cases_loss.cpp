@@ -31,6 +31,19 @@ void append_class_losses(std::vector<OpCase>& cases, size_t i) {
                      return cross_entropy(in[0], in[1],
                                           {.label_smoothing = 0.2, .reduction = reduction});
                    }});
+  // x, weight, bias: the target keeps its place between them
+  const auto add_linear = [&](const std::string& label, std::vector<OpInput> inputs,
+                              double smoothing) {
+    inputs.insert(inputs.begin() + 2, targets(target));
+    cases.push_back({Op::linear_cross_entropy, "linear_cross_entropy " + label + name,
+                     std::move(inputs), [reduction, smoothing](const Inputs& in) {
+                       return linear_cross_entropy(
+                           in[0], in[1], in[2], in.size() > 3 ? in[3] : Tensor(),
+                           {.label_smoothing = smoothing, .reduction = reduction});
+                     }});
+  };
+  add_linear("", {{{2, 3, 5}}, {{19, 5}}}, 0.0);
+  add_linear("with bias, smoothed, ", {{{2, 3, 5}}, {{19, 5}}, {{19}}}, 0.2);
   cases.push_back(
       {Op::nll_loss,
        "nll_loss " + name,

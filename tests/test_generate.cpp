@@ -73,6 +73,8 @@ TEST_SUITE("sampling") {
     check_near(frequencies(kLogits, {.top_p = 0.65}), {0, 0, 3.0 / 7, 4.0 / 7});
     check_near(frequencies(kLogits, {.top_p = 0.75}), {0, 2.0 / 9, 3.0 / 9, 4.0 / 9});
     check_near(frequencies(kLogits, {.top_p = 1e-9}), {0, 0, 0, 1});
+    // two of four equals reach exactly one half
+    check_near(frequencies({0, 0, 0, 0}, {.top_p = 0.5}), {0.5, 0.5, 0, 0});
     check_near(frequencies(kLogits, {.top_k = 1}), {0, 0, 0, 1});
     // top-p of what top-k left: 3/7 + 4/7
     check_near(frequencies(kLogits, {.top_k = 2, .top_p = 0.5}), {0, 0, 0, 1});

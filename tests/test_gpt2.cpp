@@ -2,7 +2,6 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/safetensors.h>
-#include <tendril/core/threads.h>
 #include <tendril/nn/models/gpt2.h>
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/clip.h>
@@ -99,7 +98,9 @@ TEST_SUITE("gpt2") {
     manual_seed(1);
     const Gpt2 model(
         {.vocab_size = 200, .n_positions = 100, .n_layer = 2, .n_head = 2, .n_embd = 64});
-    for (const auto& [name, tensor] : model.named_parameters()) {
+    for (const NamedTensor& parameter : model.named_parameters()) {
+      const std::string& name = parameter.name;
+      const Tensor& tensor = parameter.tensor;
       CAPTURE(name);
       const bool norm = contains(name, "ln_");
       if (name.ends_with(".bias")) {
@@ -137,6 +138,55 @@ TEST_SUITE("gpt2") {
     CHECK(select(before, 0, 1).to_vector<float>() == select(after, 0, 1).to_vector<float>());
   }
 
+  // A probability of almost 1 drops everything, which shows where each of the three acts.
+  TEST_CASE("each dropout acts where its name says, in training mode only") {
+    constexpr double kAlmostAll = 0.9999999;
+    const Tensor tokens = random_tokens({1, 8}, 50);
+    Tensor other = clone(tokens);
+    other.data<int64_t>()[0] = (tokens.data<int64_t>()[0] + 1) % 50;
+    const NoGradGuard no_grad;
+    // The logits of the last position for both texts, whose first token differs, and of the first.
+    struct Logits {
+      std::vector<float> last, other_last, first;
+    };
+    const auto logits = [&](const Gpt2Config& config, bool training) {
+      manual_seed(12);
+      Gpt2 model(config);
+      for (const Tensor& parameter : model.parameters()) mul_(parameter, 3.0);
+      model.train(training);
+      const Tensor a = select(model.forward(tokens), 0, 0);
+      const Tensor b = select(model.forward(other), 0, 0);
+      return Logits{select(a, 0, -1).to_vector<float>(), select(b, 0, -1).to_vector<float>(),
+                    select(a, 0, 0).to_vector<float>()};
+    };
+    const Logits plain = logits(tiny_config(), true);
+    CHECK(plain.last != plain.other_last);
+    CHECK(plain.last != plain.first);
+
+    Gpt2Config config = tiny_config();
+    config.embd_pdrop = kAlmostAll;  // nothing of tokens and positions is left
+    CHECK(logits(config, true).last == logits(config, true).first);
+    CHECK(logits(config, false).last == plain.last);
+
+    config = tiny_config();
+    config.attn_pdrop = kAlmostAll;  // no token sees another, but it sees itself
+    CHECK(logits(config, true).last == logits(config, true).other_last);
+    CHECK(logits(config, true).last != logits(config, true).first);
+    CHECK(logits(config, false).last == plain.last);
+
+    config = tiny_config();
+    config.resid_pdrop = kAlmostAll;  // neither attention nor MLP adds anything to the stream
+    manual_seed(12);
+    Gpt2 model(config);
+    const Tensor stream = embedding(tokens, model.parameter("transformer.wte.weight")) +
+                          slice(model.parameter("transformer.wpe.weight"), 0, 0, 8);
+    const Tensor expected = linear(layer_norm(stream, ones({8}), zeros({8})),
+                                   model.parameter("transformer.wte.weight"));
+    CHECK(model.forward(tokens).to_vector<float>() == expected.to_vector<float>());
+    model.eval();
+    CHECK(model.forward(tokens).to_vector<float>() != expected.to_vector<float>());
+  }
+
   TEST_CASE("ignored targets do not count") {
     manual_seed(2);
     Gpt2 model(tiny_config());
@@ -148,6 +198,25 @@ TEST_SUITE("gpt2") {
     const std::vector<double> row =
         select(select(log_softmax(model.forward(tokens)), 0, 0), 0, 3).to_vector<double>();
     CHECK(loss == doctest::Approx(-row[7]).epsilon(1e-6));
+  }
+
+  TEST_CASE("the loss is the cross entropy of the logits, without the logits") {
+    for (const bool tied : {true, false}) {
+      manual_seed(4);
+      Gpt2Config config = tiny_config();
+      config.tie_word_embeddings = tied;
+      Gpt2 model(config);
+      const Tensor tokens = random_tokens({3, 8}, 50), targets = random_tokens({3, 8}, 50, 1);
+      const Tensor loss = model.loss(tokens, targets);
+      const Tensor expected = cross_entropy(model.forward(tokens), targets);
+      CHECK(std::string(producer(loss)) == "linear_cross_entropy");
+      CHECK(loss.item<double>() == doctest::Approx(expected.item<double>()).epsilon(1e-6));
+      const std::vector<Tensor> got = grad({loss}, model.parameters()),
+                                want = grad({expected}, model.parameters());
+      for (size_t i = 0; i < want.size(); ++i)
+        CHECK(max(abs(got[i] - want[i])).item<double>() <=
+              1e-5 * max(abs(want[i])).item<double>() + 1e-9);
+    }
   }
 
   TEST_CASE("the cache changes nothing") {
@@ -289,32 +358,6 @@ TEST_SUITE("gpt2") {
     // nanoGPT's figure for GPT-2 small
     CHECK(Gpt2Config{}.flops_per_token(1024) == 855166464.0);
     CHECK(Gpt2(tiny_config()).flops_per_token(16) == tiny_config().flops_per_token(16));
-  }
-
-  TEST_CASE("losses are the same bits for 1, 2 and 4 threads") {
-    const auto losses = [](int threads) {
-      set_num_threads(threads);
-      manual_seed(11);
-      Gpt2 model({.vocab_size = 300, .n_positions = 32, .n_layer = 1, .n_head = 4, .n_embd = 64});
-      optim::AdamW optimizer(model.named_parameters(), {.lr = 1e-2});
-      std::vector<double> result;
-      for (uint64_t step = 0; step < 3; ++step) {
-        optimizer.zero_grad();
-        const Tensor loss =
-            model.loss(random_tokens({8, 32}, 300, step), random_tokens({8, 32}, 300, step + 9));
-        loss.backward();
-        result.push_back(optim::clip_grad_norm(optimizer.parameters(), 1.0));
-        optimizer.step();
-        result.push_back(loss.item<double>());
-      }
-      return result;
-    };
-    const int before = num_threads();
-    const std::vector<double> alone = losses(1), two = losses(2), four = losses(4);
-    set_num_threads(before);
-    CHECK(alone == two);
-    CHECK(alone == four);
-    CHECK(alone[1] != alone[3]);
   }
 
   TEST_CASE("a few steps of training learn a repeated sequence") {

@@ -8,7 +8,6 @@
 
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
-#include <tendril/core/cpu/philox.h>
 #include <tendril/core/threads.h>
 
 using namespace tendril;
@@ -147,15 +146,13 @@ TEST_SUITE("layers") {
     CHECK_FALSE(same_bits(dropout(x.detach(), 0.1), y));  // the next draw
   }
 
-  TEST_CASE("random words in bulk are the key's bits") {
-    const RandomKey key{
-        .seed = 0x123456789ABCDEFull, .position = 0x8765FEDCBA98ull, .stream = Stream::noise};
-    for (const uint64_t group : {uint64_t{0}, uint64_t{3}, uint64_t{1} << 33}) {
-      uint32_t words[tendril::cpu::kPhiloxWords];
-      TENDRIL_ISA_CALL(philox_words(tendril::cpu::philox_stream(key), group, words));
-      for (uint64_t i = 0; i < std::size(words); ++i)
-        CHECK(words[i] == key.bits(std::size(words) * group + i));
-    }
+  TEST_CASE("dropout drops an element when its number of the draw is below the threshold") {
+    const RandomKey key{.seed = 0x123456789ABCDEF, .position = 0x8765FEDCBA98};
+    default_generator().set_state({key.seed, key.position});
+    const std::vector<float> y = dropout(ones({3000}), 0.3).to_vector<float>();
+    for (uint64_t i = 0; i < y.size(); ++i)
+      REQUIRE((y[i] == 0) == (key.bits(i) < drop_threshold(0.3)));
+    CHECK(default_generator().state() == Generator::State{key.seed, key.position + 1});
   }
 
   TEST_CASE("dropout keeps or drops everything") {

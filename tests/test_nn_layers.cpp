@@ -213,6 +213,14 @@ TEST_SUITE("nn_layers") {
     CHECK_THROWS_AS(nn::activate(x, nn::Activation::swiglu), Error);
   }
 
+  TEST_CASE("SwiGLU gates with the layer called gate") {
+    nn::Mlp mlp(1, 1, {.activation = nn::Activation::swiglu, .bias = false});
+    mlp.load_state_dict({{"gate.weight", full({1, 1}, 2.0)},
+                         {"up.weight", full({1, 1}, 3.0)},
+                         {"down.weight", ones({1, 1})}});
+    check_close(mlp(ones({1, 1})), {5.2847825}, 1e-5);  // 2 / (1 + e^-2) * 3
+  }
+
   TEST_CASE("heads split and merge") {
     const Tensor x = reshape(arange(2 * 3 * 4, f32), {2, 3, 4});
     const Tensor heads = nn::split_heads(x, 2);
@@ -288,6 +296,35 @@ TEST_SUITE("nn_layers") {
     CHECK_THROWS_AS(cache.append(k, zeros({1, 2, 1, 5})), Error);
     CHECK(cache.length() == 2);
     CHECK_THROWS_AS(nn::KeyValueCache(0), Error);
+  }
+
+  TEST_CASE("a window of two sees a token and the one before it") {
+    manual_seed(9);
+    nn::MultiHeadAttention attention(4, 2, {.window = 2});
+    const Tensor x = noise({1, 5, 4});
+    Tensor changed = clone(x);
+    fill_(select(changed, 1, 1), 3.0);
+    const Tensor before = attention(x), after = attention(changed);
+    for (int64_t t = 0; t < 5; ++t) {
+      CAPTURE(t);
+      const bool sees = t == 1 || t == 2;
+      CHECK((largest_difference(select(before, 1, t), select(after, 1, t)) > 1e-4) == sees);
+    }
+  }
+
+  TEST_CASE("attention and Mlp drop in training mode only") {
+    manual_seed(9);
+    constexpr double kAlmostAll = 0.9999999;
+    nn::MultiHeadAttention attention(4, 2, {.dropout = kAlmostAll});
+    nn::Mlp mlp(4, 8, {.dropout = kAlmostAll});
+    const Tensor x = noise({1, 5, 4});
+    const Tensor bias = attention.parameter("o_proj.bias");
+    CHECK(largest_difference(attention(x), expand(bias, {1, 5, 4})) == 0.0);
+    CHECK(largest_difference(mlp(x), zeros({1, 5, 4})) == 0.0);
+    attention.eval();
+    mlp.eval();
+    CHECK(largest_difference(attention(x), expand(bias, {1, 5, 4})) > 1e-3);
+    CHECK(largest_difference(mlp(x), zeros({1, 5, 4})) > 1e-3);
   }
 
   TEST_CASE("attention options out of range are Errors") {

@@ -178,12 +178,13 @@ bool graph_contains(const std::shared_ptr<detail::Node>& node, Op op, std::set<c
 }  // namespace
 
 TEST_SUITE("ops") {
-  TEST_CASE("every op of the list has a case, and its case runs it") {
+  TEST_CASE("every op of the list has a case, its case runs it, and the profiler sees it") {
+    ProfilerScope profile;
     std::set<Op> recorded;  // found on the tape of one of its own cases
     for (const OpCase& one : all_cases()) {
       CAPTURE(one.label);
       Inputs inputs = make_inputs(one, f64, true);
-      if (one.op == Op::contiguous) inputs[0] = strided_copy(inputs[0]);  // a dense one records nothing
+      if (one.op == Op::contiguous) inputs[0] = strided_copy(inputs[0]);  // of a dense tensor it does nothing
       const Tensor output = one.run(inputs);
       if (!takes_grad(one)) {  // an op of indices only
         recorded.insert(one.op);
@@ -193,10 +194,12 @@ TEST_SUITE("ops") {
       std::set<const detail::Node*> seen;
       if (graph_contains(output.autograd_slot()->node, one.op, seen)) recorded.insert(one.op);
     }
+    const Profile report = profile.report();
     for (const OpInfo& op : op_list()) {
       const std::string op_name = op.name;
       CAPTURE(op_name);
       CHECK(recorded.count(op.op) == 1);
+      CHECK(report.find(op.name));  // its rule opens with an OpTimer
     }
   }
 

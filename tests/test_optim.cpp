@@ -151,6 +151,12 @@ TEST_SUITE("optim") {
     set_gradient(p, {1.0, 1.0});
     optimizer.step();
     CHECK(p.to_vector<float>() == std::vector<float>{4.0f, 4.0f});
+
+    p.set_data(Tensor::from<float>({1.25f, 1.25f}, {2}));  // widened: it needs no master any more
+    set_gradient(p, {1.0, 1.0});
+    optimizer.step();
+    CHECK(p.to_vector<float>() == std::vector<float>{0.25f, 0.25f});
+    CHECK(optimizer.state_dict().count("p.master") == 0);
   }
 
   TEST_CASE("AdamW on f16 and bf16 agrees with f32 within the parameter's rounding") {

@@ -1,5 +1,5 @@
 // The README tells the truth: its program is one that is compiled, its links lead somewhere, and
-// its index of examples is complete.
+// its index of examples is complete. So does tendril.h, which it says is everything.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -56,5 +56,20 @@ TEST_SUITE("readme") {
       CAPTURE(name);
       CHECK(readme.find(name) != std::string::npos);
     }
+  }
+
+  TEST_CASE("tendril.h includes every header of nn and optim, and files from core") {
+    const std::string umbrella = read(kRoot / "tendril.h");
+    CHECK(umbrella.find("<tendril/core/safetensors.h>") != std::string::npos);
+    int headers = 0;
+    for (const char* folder : {"nn", "optim"})
+      for (const auto& entry : fs::recursive_directory_iterator(kRoot / folder)) {
+        if (entry.path().extension() != ".h") continue;
+        const std::string path = fs::relative(entry.path(), kRoot).generic_string();
+        CAPTURE(path);
+        CHECK(umbrella.find("<tendril/" + path + ">") != std::string::npos);
+        ++headers;
+      }
+    CHECK(headers > 20);
   }
 }

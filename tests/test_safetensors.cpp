@@ -146,8 +146,8 @@ TEST_CASE_FIXTURE(Fixture, "invalid files are refused with the name of the broke
       {"MetadataIncompleteBuffer", kMinimal.substr(0, 71)},
       {"MetadataIncompleteBuffer", file_of("{}", "x")},
   };
-  for (const auto& [rule, bytes] : cases) {
-    const std::string error = open_error(bytes);
+  for (const auto& broken : cases) {
+    const std::string rule = broken.rule, error = open_error(broken.bytes);
     CAPTURE(rule);
     CAPTURE(error);
     CHECK(error.starts_with("[safetensors] " + path + ": "));
@@ -226,7 +226,9 @@ TEST_CASE_FIXTURE(Fixture, "every dtype comes back bit for bit, NaN payloads too
 
   const auto loaded = load_safetensors(path);
   REQUIRE(loaded.size() == tensors.size());
-  for (const auto& [name, tensor] : tensors) {
+  for (const auto& saved : tensors) {
+    const std::string& name = saved.first;
+    const Tensor& tensor = saved.second;
     CAPTURE(name);
     const Tensor& other = loaded.at(name);
     CHECK(other.dtype() == tensor.dtype());

@@ -1,6 +1,7 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/attention.h>
+#include <tendril/core/ops/flops.h>
 
 namespace tendril {
 
@@ -16,7 +17,9 @@ Tensor scaled_dot_product_attention(const Tensor& q, const Tensor& k, const Tens
     settings.dropout = options.dropout;
     settings.key = default_generator().next(Stream::model);
   }
+  const OpTimer timer;
   const ops::AttentionResult result = ops::attention(q, k, v, settings);
+  timer.flops([&] { return ops::attention_flops(q, k, settings); });
   return record(Op::scaled_dot_product_attention, result.output, {q, k, v},
                 [q = Saved(q), k = Saved(k), v = Saved(v), output = Saved(result.output), lse = Saved(result.lse),
                  mask = Saved(options.mask), settings](const Tensor& g, Gradients& in) {

@@ -11,6 +11,7 @@
 namespace tendril {
 
 Tensor softmax(const Tensor& x, int64_t axis) {
+  const OpTimer timer;
   const Tensor y = ops::softmax(x, axis);
   return record(Op::softmax, y, {x}, [y = Saved(y), axis](const Tensor& g, Gradients& in) {
     in.set(0, ops::softmax_backward(g, y, axis));
@@ -18,6 +19,7 @@ Tensor softmax(const Tensor& x, int64_t axis) {
 }
 
 Tensor log_softmax(const Tensor& x, int64_t axis) {
+  const OpTimer timer;
   const Tensor y = ops::log_softmax(x, axis);
   return record(Op::log_softmax, y, {x}, [y = Saved(y), axis](const Tensor& g, Gradients& in) {
     in.set(0, ops::log_softmax_backward(g, y, axis));
@@ -25,6 +27,7 @@ Tensor log_softmax(const Tensor& x, int64_t axis) {
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+  const OpTimer timer;
   const auto [y, mean, rstd] = ops::layer_norm(x, weight, bias, eps);
   return record(Op::layer_norm, y, {x, weight, bias},
                 [x = Saved(x), weight = Saved(weight), mean = Saved(mean), rstd = Saved(rstd)](
@@ -38,6 +41,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+  const OpTimer timer;
   const auto [y, rstd] = ops::rms_norm(x, weight, eps);
   return record(
       Op::rms_norm, y, {x, weight},
@@ -53,11 +57,13 @@ Tensor dropout(const Tensor& x, double p, bool training) {
   ops::check_dropout(x, p);
   if (!training || p == 0.0) return x;
   const RandomKey key = default_generator().next(Stream::model);
+  const OpTimer timer;
   return record(Op::dropout, ops::dropout(x, p, key), {x},
                 [p, key](const Tensor& g, Gradients& in) { in.set(0, ops::dropout(g, p, key)); });
 }
 
 Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int64_t> padding_idx) {
+  const OpTimer timer;
   const Tensor y = ops::embedding(indices, weight, padding_idx);
   return record(Op::embedding, y, {weight},
                 [indices = Saved(indices), classes = weight.size(0), padding_idx](const Tensor& g,
@@ -67,6 +73,7 @@ Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int6
 }
 
 Tensor rotary_embedding(const Tensor& x, double theta, int64_t offset, bool interleaved) {
+  const OpTimer timer;
   const Tensor y = ops::rotary_embedding(x, theta, offset, interleaved);
   return record(Op::rotary_embedding, y, {x},
                 [theta, offset, interleaved](const Tensor& g, Gradients& in) {

@@ -15,6 +15,7 @@ namespace tendril {
 
 Tensor to(const Tensor& x, DType dtype) {
   if (x.dtype() == dtype) return x;
+  const OpTimer timer;
   const Tensor y = ops::cast(x, dtype);
   if (!is_floating(dtype)) return record_nondiff(Op::to, y, {x});
   return record(Op::to, y, {x}, [from = x.dtype()](const Tensor& g, Gradients& in) {
@@ -29,6 +30,7 @@ Tensor to(const Tensor& x, Device device) {
     ops::copy(result, source);
     return result;
   };
+  const OpTimer timer;
   return record(
       Op::to, move(x, device), {x},
       [move, from = x.device()](const Tensor& g, Gradients& in) { in.set(0, move(g, from)); });
@@ -36,11 +38,13 @@ Tensor to(const Tensor& x, Device device) {
 
 Tensor contiguous(const Tensor& x) {
   if (x.is_contiguous()) return x;
+  const OpTimer timer;
   return record(Op::contiguous, ops::clone(x), {x},
                 [](const Tensor& g, Gradients& in) { in.set(0, g); });
 }
 
 Tensor clone(const Tensor& x) {
+  const OpTimer timer;
   return record(Op::clone, ops::clone(x), {x},
                 [](const Tensor& g, Gradients& in) { in.set(0, g); });
 }
@@ -60,10 +64,14 @@ Tensor record_reshape(const Tensor& x, const Tensor& y) {
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;
+  const OpTimer timer;
   return record_reshape(x, ops::reshape(x, shape));
 }
 
-Tensor view(const Tensor& x, const Shape& shape) { return record_reshape(x, ops::view(x, shape)); }
+Tensor view(const Tensor& x, const Shape& shape) {
+  const OpTimer timer;
+  return record_reshape(x, ops::view(x, shape));
+}
 
 Tensor flatten(const Tensor& x, int64_t first_axis, int64_t last_axis) {
   if (x.rank() == 0) return reshape(x, {1});
@@ -82,20 +90,24 @@ Tensor flatten(const Tensor& x, int64_t first_axis, int64_t last_axis) {
 }
 
 Tensor squeeze(const Tensor& x, std::optional<int64_t> axis) {
+  const OpTimer timer;
   return record_reshape(x, ops::squeeze(x, axis));
 }
 
 Tensor unsqueeze(const Tensor& x, int64_t axis) {
+  const OpTimer timer;
   return record_reshape(x, ops::unsqueeze(x, axis));
 }
 
 Tensor permute(const Tensor& x, const Shape& axes) {
+  const OpTimer timer;
   return record(Op::permute, ops::permute(x, axes), {x}, [axes](const Tensor& g, Gradients& in) {
     in.set(0, ops::permute(g, ops::inverse_permutation(axes, g.rank())));
   });
 }
 
 Tensor transpose(const Tensor& x, int64_t axis0, int64_t axis1) {
+  const OpTimer timer;
   return record(Op::permute, ops::transpose(x, axis0, axis1), {x},
                 [axis0, axis1](const Tensor& g, Gradients& in) {
                   in.set(0, ops::transpose(g, axis0, axis1));
@@ -103,6 +115,7 @@ Tensor transpose(const Tensor& x, int64_t axis0, int64_t axis1) {
 }
 
 Tensor expand(const Tensor& x, const Shape& shape) {
+  const OpTimer timer;
   return record(
       Op::expand, ops::expand(x, shape), {x},
       [from = x.shape()](const Tensor& g, Gradients& in) { in.set(0, ops::sum_to(g, from)); });
@@ -110,6 +123,7 @@ Tensor expand(const Tensor& x, const Shape& shape) {
 
 Tensor slice(const Tensor& x, int64_t axis, int64_t start, std::optional<int64_t> stop,
              int64_t step) {
+  const OpTimer timer;
   const Tensor y = ops::slice(x, axis, start, stop, step);
   return record(Op::slice, y, {x},
                 [shape = x.shape(), axis, start, stop, step](const Tensor& g, Gradients& in) {
@@ -118,6 +132,7 @@ Tensor slice(const Tensor& x, int64_t axis, int64_t start, std::optional<int64_t
 }
 
 Tensor select(const Tensor& x, int64_t axis, int64_t index) {
+  const OpTimer timer;
   const Tensor y = ops::select(x, axis, index);
   return record(Op::slice, y, {x},
                 [shape = x.shape(), axis, index](const Tensor& g, Gradients& in) {
@@ -126,6 +141,7 @@ Tensor select(const Tensor& x, int64_t axis, int64_t index) {
 }
 
 Tensor diagonal(const Tensor& x, int64_t offset, int64_t axis0, int64_t axis1) {
+  const OpTimer timer;
   const Tensor y = ops::diagonal(x, offset, axis0, axis1);
   return record(Op::diagonal, y, {x},
                 [shape = x.shape(), offset, axis0, axis1](const Tensor& g, Gradients& in) {
@@ -134,6 +150,7 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t axis0, int64_t axis1) {
 }
 
 std::vector<Tensor> split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t axis) {
+  const OpTimer timer;
   std::vector<Tensor> pieces = ops::split(x, sizes, axis);
   record_outputs(Op::split, pieces, std::array{x},
                  [shape = x.shape(), sizes, axis](std::span<const Tensor> g, Gradients& in) {
@@ -156,6 +173,7 @@ std::vector<Tensor> chunk(const Tensor& x, int64_t count, int64_t axis) {
 // ---------------------------------------------------------------- rearrangements
 
 Tensor cat(const std::vector<Tensor>& parts, int64_t axis) {
+  const OpTimer timer;
   const Tensor y = ops::cat(parts, axis);
   struct Part {
     int64_t size;
@@ -186,11 +204,13 @@ Tensor stack(const std::vector<Tensor>& parts, int64_t axis) {
 }
 
 Tensor flip(const Tensor& x, const Shape& axes) {
+  const OpTimer timer;
   return record(Op::flip, ops::flip(x, axes), {x},
                 [axes](const Tensor& g, Gradients& in) { in.set(0, ops::flip(g, axes)); });
 }
 
 Tensor roll(const Tensor& x, int64_t shift, int64_t axis) {
+  const OpTimer timer;
   return record(Op::roll, ops::roll(x, shift, axis), {x},
                 [shift, axis](const Tensor& g, Gradients& in) {
                   const int64_t size = g.size(axis);  // -shift alone could overflow
@@ -199,6 +219,7 @@ Tensor roll(const Tensor& x, int64_t shift, int64_t axis) {
 }
 
 Tensor repeat(const Tensor& x, const Shape& repeats) {
+  const OpTimer timer;
   return record(Op::repeat, ops::repeat(x, repeats), {x},
                 [shape = x.shape(), repeats](const Tensor& g, Gradients& in) {
                   in.set(0, ops::repeat_backward(g, shape, repeats));
@@ -206,6 +227,7 @@ Tensor repeat(const Tensor& x, const Shape& repeats) {
 }
 
 Tensor pad(const Tensor& x, const std::vector<int64_t>& padding, double value) {
+  const OpTimer timer;
   return record(Op::pad, ops::pad(x, padding, value), {x},
                 [shape = x.shape(), padding](const Tensor& g, Gradients& in) {
                   in.set(0, ops::pad_backward(g, shape, padding));
@@ -213,11 +235,13 @@ Tensor pad(const Tensor& x, const std::vector<int64_t>& padding, double value) {
 }
 
 Tensor tril(const Tensor& x, int64_t diagonal) {
+  const OpTimer timer;
   return record(Op::tril, ops::tril(x, diagonal), {x},
                 [diagonal](const Tensor& g, Gradients& in) { in.set(0, ops::tril(g, diagonal)); });
 }
 
 Tensor triu(const Tensor& x, int64_t diagonal) {
+  const OpTimer timer;
   return record(Op::triu, ops::triu(x, diagonal), {x},
                 [diagonal](const Tensor& g, Gradients& in) { in.set(0, ops::triu(g, diagonal)); });
 }

@@ -1,7 +1,12 @@
 // The losses' functions and their tape rules; the mathematics is in core/ops.
 
+#include <memory>
+#include <utility>
+
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/linear_loss.h>
 #include <tendril/core/ops/loss.h>
 
 namespace tendril {
@@ -24,6 +29,7 @@ Tensor record_pair(Op op, const Tensor& loss, const Tensor& x, const Tensor& tar
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target,
                      const CrossEntropyOptions& options) {
+  const OpTimer timer;
   const auto [loss, logsumexp] = ops::cross_entropy(logits, target, options);
   return record(Op::cross_entropy, loss, {logits},
                 [logits = Saved(logits), target = Saved(target), logsumexp = Saved(logsumexp),
@@ -32,8 +38,35 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target,
                 });
 }
 
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
+                            const Tensor& bias, const CrossEntropyOptions& options) {
+  const auto wanted = [&](const Tensor& input) {
+    return options.reduction != Reduction::none && grad_enabled() && input.defined() &&
+           input.requires_grad();
+  };
+  const auto [loss, ready] =
+      ops::linear_cross_entropy(x, weight, target, bias, options,
+                                {.x = wanted(x), .weight = wanted(weight), .bias = wanted(bias)});
+  // The first backward takes the gradients away: it may scale them in place and give them to the
+  // tape without a copy.
+  return record(
+      Op::linear_cross_entropy, loss, {x, weight, bias},
+      [x = Saved(x), weight = Saved(weight), target = Saved(target), bias = Saved(bias), options,
+       ready = std::make_shared<ops::LinearGradients>(ready)](const Tensor& g, Gradients& in) {
+        const auto gradients =
+            ready->any() ? ops::scale_gradients(std::exchange(*ready, {}), g)
+                         : ops::linear_cross_entropy_backward(
+                               g, x, weight, target, bias, options,
+                               {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
+        if (in.needs(0)) in.set(0, ops::cast(gradients.x, x.get().dtype()));
+        if (in.needs(1)) in.set(1, ops::cast(gradients.weight, weight.get().dtype()));
+        if (in.needs(2)) in.set(2, ops::cast(gradients.bias, bias.get().dtype()));
+      });
+}
+
 Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t ignore_index,
                 Reduction reduction) {
+  const OpTimer timer;
   const Tensor loss = ops::nll_loss(log_probabilities, target, ignore_index, reduction);
   return record(Op::nll_loss, loss, {log_probabilities},
                 [x = Saved(log_probabilities), target = Saved(target), ignore_index, reduction](
@@ -43,6 +76,7 @@ Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, int64_t i
 }
 
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
+  const OpTimer timer;
   return record_pair(Op::mse_loss, ops::mse_loss(x, target, reduction), x, target,
                      [reduction](auto& g, auto& x, auto& target, auto wanted) {
                        return ops::mse_loss_backward(g, x, target, reduction, wanted);
@@ -50,6 +84,7 @@ Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
 }
 
 Tensor l1_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
+  const OpTimer timer;
   return record_pair(Op::l1_loss, ops::l1_loss(x, target, reduction), x, target,
                      [reduction](auto& g, auto& x, auto& target, auto wanted) {
                        return ops::l1_loss_backward(g, x, target, reduction, wanted);
@@ -58,6 +93,7 @@ Tensor l1_loss(const Tensor& x, const Tensor& target, Reduction reduction) {
 
 Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target,
                                         Reduction reduction) {
+  const OpTimer timer;
   return record_pair(Op::binary_cross_entropy_with_logits,
                      ops::binary_cross_entropy_with_logits(x, target, reduction), x, target,
                      [reduction](auto& g, auto& x, auto& target, auto wanted) {
@@ -68,6 +104,7 @@ Tensor binary_cross_entropy_with_logits(const Tensor& x, const Tensor& target,
 
 Tensor kl_div(const Tensor& log_probabilities, const Tensor& target, Reduction reduction,
               bool log_target) {
+  const OpTimer timer;
   return record_pair(Op::kl_div, ops::kl_div(log_probabilities, target, reduction, log_target),
                      log_probabilities, target,
                      [reduction, log_target](auto& g, auto& x, auto& target, auto wanted) {

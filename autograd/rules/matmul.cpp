@@ -4,6 +4,7 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/flops.h>
 #include <tendril/core/ops/matmul.h>
 #include <tendril/core/ops/reduce.h>
 
@@ -18,7 +19,9 @@ Tensor if_needed(bool needed, const Tensor& x) { return needed ? x : Tensor(); }
 Tensor matmul(const Tensor& a, const Tensor& b) {
   if (a.rank() == 1 && b.rank() >= 1) return squeeze(matmul(unsqueeze(a, 0), b), b.rank() == 1 ? -1 : -2);
   if (b.rank() == 1 && a.rank() >= 2) return squeeze(matmul(a, unsqueeze(b, 1)), -1);
+  const OpTimer timer;
   const Tensor y = ops::matmul(a, b);
+  timer.flops([&] { return ops::product_flops(y, a.size(-1)); });
   return record(Op::matmul, y, {a, b},
                 [a = Saved(if_needed(b.requires_grad(), a)), b = Saved(if_needed(a.requires_grad(), b)),
                  a_shape = a.shape(), b_shape = b.shape(), a_dtype = a.dtype(),
@@ -29,7 +32,9 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const OpTimer timer;
   const Tensor y = ops::linear(x, weight, bias);
+  timer.flops([&] { return ops::product_flops(y, x.size(-1)); });
   return record(Op::linear, y, {x, weight, bias},
                 [x = Saved(if_needed(weight.requires_grad(), x)), weight = Saved(if_needed(x.requires_grad(), weight)),
                  x_dtype = x.dtype(), weight_dtype = weight.dtype(), bias_shape = bias.defined() ? bias.shape() : Shape(),
@@ -46,7 +51,9 @@ Tensor einsum(const std::string& equation, const Tensor& a, const Tensor& b) {
     product.insert(std::min(product.find("->"), product.size()), ",");
     return einsum(product, a, ones({}, a.dtype()));
   }
+  const OpTimer timer;
   const Tensor y = ops::einsum(equation, a, b);
+  timer.flops([&] { return ops::einsum_flops(equation, a, b); });
   return record(Op::einsum, y, {a, b},
                 [equation, a = Saved(if_needed(b.requires_grad(), a)), b = Saved(if_needed(a.requires_grad(), b)),
                  a_shape = a.shape(), b_shape = b.shape(), a_dtype = a.dtype(),

@@ -13,6 +13,7 @@ namespace {
 enum class Saves { Nothing, Input, Output };
 
 Tensor unary_rule(Op op, Saves saves, const Tensor& x, double parameter = 0.0) {
+  const OpTimer timer;
   const Tensor y = ops::unary(op, x, parameter);
   const Tensor kept = saves == Saves::Input ? x : saves == Saves::Output ? y : Tensor();
   return record(op, y, {x}, [op, s = Saved(kept), parameter](const Tensor& g, Gradients& in) {
@@ -29,6 +30,7 @@ Tensor only_if(bool condition, const Tensor& x) { return condition ? x : Tensor(
 
 template <class F>
 Tensor binary_rule(Op op, const Tensor& a, const Tensor& b) {
+  const OpTimer timer;
   const Tensor y = ops::binary(op, a, b);
   const unsigned uses = (a.requires_grad() ? F::a_uses : 0u) | (b.requires_grad() ? F::b_uses : 0u);
   return record(op, y, {a, b},
@@ -48,6 +50,7 @@ Tensor binary_rule(Op op, const Tensor& a, const Tensor& b) {
 
 template <class F>
 Tensor binary_rule(Op op, const Tensor& a, double b) {
+  const OpTimer timer;
   const Tensor y = ops::binary(op, a, b);
   return record(op, y, {a}, [op, b, a = Saved(only_if(F::a_uses & ops::kUsesA, a))](const Tensor& g, Gradients& in) {
     in.set(0, ops::binary_backward_a(op, a, b, g));
@@ -56,6 +59,7 @@ Tensor binary_rule(Op op, const Tensor& a, double b) {
 
 template <class F>
 Tensor binary_rule(Op op, double a, const Tensor& b) {
+  const OpTimer timer;
   const Tensor y = ops::binary(op, a, b);
   return record(op, y, {b}, [op, a, b = Saved(only_if(F::b_uses & ops::kUsesB, b))](const Tensor& g, Gradients& in) {
     in.set(0, ops::binary_backward_b(op, a, b, g));
@@ -68,17 +72,24 @@ Tensor binary_rule(Op op, double a, const Tensor& b) {
   Tensor op(const Tensor& x) { return unary_rule(Op::op, Saves::saves, x); }
 #define UNARY1(op, F, kind, saves, low, high, ...) \
   Tensor op(const Tensor& x, double parameter) { return unary_rule(Op::op, Saves::saves, x, parameter); }
-#define UNARY_NONDIFF(op, ...) \
-  Tensor op(const Tensor& x) { return record_nondiff(Op::op, ops::unary(Op::op, x), {x}); }
+#define UNARY_NONDIFF(op, ...)                                     \
+  Tensor op(const Tensor& x) {                                     \
+    const OpTimer timer;                                           \
+    return record_nondiff(Op::op, ops::unary(Op::op, x), {x});     \
+  }
 #define BINARY(op, F, ...)                                                                       \
   Tensor op(const Tensor& a, const Tensor& b) { return binary_rule<ops::F>(Op::op, a, b); }      \
   Tensor op(const Tensor& a, double b) { return binary_rule<ops::F>(Op::op, a, b); }             \
   Tensor op(double a, const Tensor& b) { return binary_rule<ops::F>(Op::op, a, b); }
 #define COMPARE(op, ...)                                                                              \
   Tensor op(const Tensor& a, const Tensor& b) {                                                       \
+    const OpTimer timer;                                                                              \
     return record_nondiff(Op::op, ops::compare(Op::op, a, b), {a, b});                                \
   }                                                                                                   \
-  Tensor op(const Tensor& a, double b) { return record_nondiff(Op::op, ops::compare(Op::op, a, b), {a}); }
+  Tensor op(const Tensor& a, double b) {                                                              \
+    const OpTimer timer;                                                                              \
+    return record_nondiff(Op::op, ops::compare(Op::op, a, b), {a});                                   \
+  }
 #include <tendril/core/ops/ops.def>
 
 Tensor clamp(const Tensor& x, double low, double high) {
@@ -86,11 +97,18 @@ Tensor clamp(const Tensor& x, double low, double high) {
   return clamp_max(clamp_min(x, low), high);
 }
 
-Tensor logical_not(const Tensor& x) { return record_nondiff(Op::logical_not, ops::logical_not(x), {x}); }
+Tensor logical_not(const Tensor& x) {
+  const OpTimer timer;
+  return record_nondiff(Op::logical_not, ops::logical_not(x), {x});
+}
 
-Tensor isfinite(const Tensor& x) { return record_nondiff(Op::isfinite, ops::isfinite(x), {x}); }
+Tensor isfinite(const Tensor& x) {
+  const OpTimer timer;
+  return record_nondiff(Op::isfinite, ops::isfinite(x), {x});
+}
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
+  const OpTimer timer;
   const Tensor y = ops::where(condition, a, b);
   return record(Op::where, y, {a, b},
                 [condition = Saved(condition), a_shape = a.shape(), b_shape = b.shape(), a_dtype = a.dtype(),
@@ -105,6 +123,7 @@ Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
                 mask.shape(), " must broadcast to the tensor ", x.shape());
   TENDRIL_CHECK(mask.dtype() == bool_, "[masked_fill] the mask must be bool; got ", mask.dtype(),
                 "; compare it, e.g. ne(mask, 0)");
+  const OpTimer timer;
   const Tensor y = ops::where(mask, value, x);
   return record(Op::masked_fill, y, {x}, [mask = Saved(mask)](const Tensor& g, Gradients& in) {
     in.set(0, ops::where(mask, 0.0, g));

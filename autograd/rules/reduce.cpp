@@ -8,6 +8,7 @@
 namespace tendril {
 
 Tensor sum(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record(Op::sum, ops::sum(x, axes, keepdim), {x},
                 [shape = x.shape(), axes, keepdim](const Tensor& g, Gradients& in) {
                   in.set(0, ops::sum_backward(g, shape, axes, keepdim));
@@ -15,6 +16,7 @@ Tensor sum(const Tensor& x, const Shape& axes, bool keepdim) {
 }
 
 Tensor mean(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record(Op::mean, ops::mean(x, axes, keepdim), {x},
                 [shape = x.shape(), axes, keepdim](const Tensor& g, Gradients& in) {
                   in.set(0, ops::mean_backward(g, shape, axes, keepdim));
@@ -22,6 +24,7 @@ Tensor mean(const Tensor& x, const Shape& axes, bool keepdim) {
 }
 
 Tensor prod(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record(Op::prod, ops::prod(x, axes, keepdim), {x},
                 [x = Saved(x), axes, keepdim](const Tensor& g, Gradients& in) {
                   in.set(0, ops::prod_backward(g, x, axes, keepdim));
@@ -29,6 +32,7 @@ Tensor prod(const Tensor& x, const Shape& axes, bool keepdim) {
 }
 
 Tensor max(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record(Op::max, ops::max(x, axes, keepdim), {x},
                 [x = Saved(x), axes, keepdim](const Tensor& g, Gradients& in) {
                   in.set(0, ops::max_backward(g, x, axes, keepdim));
@@ -36,6 +40,7 @@ Tensor max(const Tensor& x, const Shape& axes, bool keepdim) {
 }
 
 Tensor min(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record(Op::min, ops::min(x, axes, keepdim), {x},
                 [x = Saved(x), axes, keepdim](const Tensor& g, Gradients& in) {
                   in.set(0, ops::min_backward(g, x, axes, keepdim));
@@ -43,6 +48,7 @@ Tensor min(const Tensor& x, const Shape& axes, bool keepdim) {
 }
 
 Tensor var(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction) {
+  const OpTimer timer;
   return record(Op::var, ops::var(x, axes, keepdim, correction), {x},
                 [x = Saved(x), axes, keepdim, correction](const Tensor& g, Gradients& in) {
                   in.set(0, ops::var_backward(g, x, axes, keepdim, correction));
@@ -50,6 +56,7 @@ Tensor var(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction)
 }
 
 Tensor std(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction) {
+  const OpTimer timer;
   const Tensor y = ops::std(x, axes, keepdim, correction);
   return record(
       Op::std, y, {x},
@@ -59,6 +66,7 @@ Tensor std(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction)
 }
 
 Tensor norm(const Tensor& x, double p, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   const Tensor y = ops::norm(x, p, axes, keepdim);
   return record(Op::norm, y, {x},
                 [x = Saved(x), y = Saved(y), p, axes, keepdim](const Tensor& g, Gradients& in) {
@@ -67,6 +75,7 @@ Tensor norm(const Tensor& x, double p, const Shape& axes, bool keepdim) {
 }
 
 Tensor logsumexp(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record(Op::logsumexp, ops::logsumexp(x, axes, keepdim), {x},
                 [x = Saved(x), axes, keepdim](const Tensor& g, Gradients& in) {
                   in.set(0, ops::logsumexp_backward(g, x, axes, keepdim));
@@ -74,24 +83,29 @@ Tensor logsumexp(const Tensor& x, const Shape& axes, bool keepdim) {
 }
 
 Tensor cumsum(const Tensor& x, int64_t axis) {
+  const OpTimer timer;
   return record(Op::cumsum, ops::cumsum(x, axis), {x}, [axis](const Tensor& g, Gradients& in) {
     in.set(0, ops::cumsum_backward(g, axis));
   });
 }
 
 Tensor any(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record_nondiff(Op::any, ops::any(x, axes, keepdim), {x});
 }
 
 Tensor all(const Tensor& x, const Shape& axes, bool keepdim) {
+  const OpTimer timer;
   return record_nondiff(Op::all, ops::all(x, axes, keepdim), {x});
 }
 
 Tensor argmax(const Tensor& x, std::optional<int64_t> axis, bool keepdim) {
+  const OpTimer timer;
   return record_nondiff(Op::argmax, ops::argmax(x, axis, keepdim), {x});
 }
 
 Tensor argmin(const Tensor& x, std::optional<int64_t> axis, bool keepdim) {
+  const OpTimer timer;
   return record_nondiff(Op::argmin, ops::argmin(x, axis, keepdim), {x});
 }
 
@@ -108,14 +122,17 @@ SortResult record_sorted(Op op, const ops::Sorted& sorted, const Tensor& x, int6
 }  // namespace
 
 SortResult sort(const Tensor& x, int64_t axis, bool descending) {
+  const OpTimer timer;
   return record_sorted(Op::sort, ops::sort(x, axis, descending), x, axis);
 }
 
 SortResult topk(const Tensor& x, int64_t k, int64_t axis, bool largest) {
+  const OpTimer timer;
   return record_sorted(Op::topk, ops::topk(x, k, axis, largest), x, axis);
 }
 
 Tensor argsort(const Tensor& x, int64_t axis, bool descending) {
+  const OpTimer timer;
   return record_nondiff(Op::argsort, ops::argsort(x, axis, descending), {x});
 }
 

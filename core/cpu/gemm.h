@@ -12,14 +12,31 @@ struct MatrixView {
   int64_t row_stride = 0, column_stride = 1;
 
   MatrixView transposed() const { return {data, dtype, column_stride, row_stride}; }
+  MatrixView from(int64_t row, int64_t column) const {
+    const int64_t offset = (row * row_stride + column * column_stride) * size_of(dtype);
+    return {static_cast<const char*>(data) + offset, dtype, row_stride, column_stride};
+  }
 };
 
-/// C (M, N) = A (M, K) B (K, N), or C += A B with `accumulate`. C has unit column stride.
-/// T float: operands may be f32, bf16 or f16 (converted while packing); T double: f64 operands.
+/// Where a product goes: rows of unit column stride, f64, f32, bf16 or f16.
+struct GemmOutput {
+  void* data = nullptr;
+  DType dtype = f32;
+  int64_t row_stride = 0;
+  bool accumulate = false;       // add to what is there; f32 and f64 only
+  const void* bias = nullptr;    // added to every row when not null: N numbers of the dtype of the sums
+};
+
+/// C (M, N) = A (M, K) B (K, N). Operands are both f64 (sums and C in f64), or any of f32, bf16 and f16
+/// (sums in f32, rounded once when C is a 16-bit type).
 /// The order of every sum depends on the shape alone, so results do not depend on the thread count.
 /// Inside a parallel_for the product runs in the calling thread.
+void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, const GemmOutput& c);
+
 template <class T>
 void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, T* c, int64_t c_row_stride,
-          bool accumulate = false);
+          bool accumulate = false) {
+  gemm(M, N, K, a, b, {c, dtype_of<T>(), c_row_stride, accumulate});
+}
 
 }  // namespace tendril::cpu

@@ -31,7 +31,9 @@ VEC_INLINE float erf(float x) { return ::erff(x); }
 #else
 
 namespace detail {
-VEC_INLINE float power_of_two(int32_t n) { return __builtin_bit_cast(float, (n + 127) << 23); }
+VEC_INLINE float power_of_two(int32_t n) {
+  return __builtin_bit_cast(float, (static_cast<uint32_t>(n) + 127u) << 23);
+}
 VEC_INLINE float with_sign_of(float magnitude, float sign) {
   return __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, magnitude) & 0x7FFFFFFFu) |
                                        (__builtin_bit_cast(uint32_t, sign) & 0x80000000u));
@@ -48,7 +50,7 @@ VEC_INLINE float exp(float x) {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits; for NaN the bits are harmless.
   const float shifted = x * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
-  const int32_t exponent = __builtin_bit_cast(int32_t, shifted) - 0x4B400000;
+  const int32_t exponent = static_cast<int32_t>(__builtin_bit_cast(uint32_t, shifted) - 0x4B400000u);
   const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts, the first exact
   float p = 0.0013950540451332927f;
   p = p * r + 0.008368917740881443f;
@@ -65,7 +67,7 @@ VEC_INLINE float exp(float x) {
 VEC_INLINE float log(float x) {
   const bool subnormal = x < 1.17549435e-38f;
   const float scaled = subnormal ? x * 8388608.0f : x;
-  const uint32_t bits = __builtin_bit_cast(uint32_t, scaled);  // unsigned: a negative x must not overflow
+  const uint32_t bits = __builtin_bit_cast(uint32_t, scaled);  // unsigned: a negative x may wrap, its log is NaN
   const int32_t exponent = static_cast<int32_t>(bits - 0x3F3504F3u) >> 23;
   const float f = __builtin_bit_cast(float, bits - (static_cast<uint32_t>(exponent) << 23)) - 1.0f;
   const float n = static_cast<float>(exponent) - (subnormal ? 23.0f : 0.0f);

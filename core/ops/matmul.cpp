@@ -4,7 +4,6 @@
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/layout.h>
-#include <tendril/core/ops/pointwise.h>
 #include <tendril/core/ops/reduce.h>
 #include <tendril/core/strided.h>
 #include <tendril/core/threads.h>
@@ -18,9 +17,10 @@ tendril::cpu::MatrixView matrix(const Tensor& x, int64_t offset) {
   return {data, x.dtype(), x.strides()[rank - 2], x.strides()[rank - 1]};
 }
 
-// `out` is contiguous (batch..., M, N) in the accumulation dtype; a and b are expanded to its batch axes.
-template <class T>
-void batched(const Tensor& a, const Tensor& b, const Tensor& out) {
+// `out` is contiguous (batch..., M, N); a and b are expanded to its batch axes. `bias` (N), in the dtype of
+// the sums, may be undefined.
+void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& out) {
+  if (out.numel() == 0) return;
   const int64_t rank = out.rank(), M = out.size(-2), N = out.size(-1), K = a.size(-1);
   Shape batch = out.shape();
   batch.erase(rank - 1);
@@ -33,8 +33,10 @@ void batched(const Tensor& a, const Tensor& b, const Tensor& out) {
   };
   const Strides a_strides = batch_strides(a), b_strides = batch_strides(b);
   const auto one = [&](int64_t index) {
-    tendril::cpu::gemm<T>(M, N, K, matrix(a, offset_of(index, batch, a_strides)),
-                          matrix(b, offset_of(index, batch, b_strides)), out.data<T>() + index * M * N, N);
+    tendril::cpu::GemmOutput c{static_cast<char*>(out.raw_data()) + index * M * N * size_of(out.dtype()), out.dtype(), N};
+    if (bias.defined()) c.bias = bias.raw_data();
+    tendril::cpu::gemm(M, N, K, matrix(a, offset_of(index, batch, a_strides)),
+                       matrix(b, offset_of(index, batch, b_strides)), c);
   };
   // Small products run side by side, large ones one after the other on all threads.
   const int64_t count = batch.numel();
@@ -46,12 +48,6 @@ void batched(const Tensor& a, const Tensor& b, const Tensor& out) {
   } else {
     for (int64_t i = 0; i < count; ++i) one(i);
   }
-}
-
-void matmul(const Tensor& a, const Tensor& b, const Tensor& out) {
-  if (out.numel() == 0) return;
-  if (out.dtype() == f64) batched<double>(a, b, out);
-  else batched<float>(a, b, out);
 }
 
 }  // namespace cpu
@@ -92,7 +88,10 @@ Tensor swap_last(const Tensor& x) { return transpose(x, -2, -1); }
 
 }  // namespace
 
-Tensor matmul(const Tensor& a, const Tensor& b) {
+namespace {
+
+// matmul, with a bias (N) added to every row.
+Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias, DType dtype) {
   TENDRIL_CHECK(a.rank() >= 2 && b.rank() >= 2, "[matmul] needs matrices or batches of matrices; got shapes ", a.shape(),
                 " and ", b.shape());
   require_matrix_dtype("matmul", a);
@@ -100,7 +99,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   require_same_device("matmul", a, b);
   TENDRIL_CHECK(a.size(-1) == b.size(-2), "[matmul] the inner sizes differ; got ", a.shape(), " x ", b.shape(), ": ",
                 a.size(-1), " columns and ", b.size(-2), " rows");
-  if (can_fold_rows(a, b)) return reshape(matmul(as_rows(a), b), with_last(a, b.size(-1)));
+  if (can_fold_rows(a, b)) return reshape(product(as_rows(a), b, bias, dtype), with_last(a, b.size(-1)));
   const auto batch_of = [](const Tensor& x) {
     Shape shape = x.shape();
     shape.erase(shape.rank() - 1);
@@ -108,7 +107,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     return shape;
   };
   const Shape batch = broadcast_shapes("matmul", batch_of(a), batch_of(b));
-  const auto expanded = [&](const Tensor& x, DType dtype) {
+  const auto expanded = [&](const Tensor& x) {
     Shape shape = batch;
     shape.push_back(x.size(-2));
     shape.push_back(x.size(-1));
@@ -117,11 +116,15 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   Shape shape = batch;
   shape.push_back(a.size(-2));
   shape.push_back(b.size(-1));
-  const DType dtype = promote(a.dtype(), b.dtype());
-  Tensor out = Tensor::empty(shape, accumulate_dtype(dtype), a.device());
-  TENDRIL_ON_DEVICE(a, matmul(expanded(a, dtype), expanded(b, dtype), out));
-  return cast(out, dtype);
+  Tensor out = Tensor::empty(shape, dtype, a.device());
+  const Tensor sum_bias = bias.defined() ? contiguous(cast(bias, accumulate_dtype(dtype))) : Tensor();
+  TENDRIL_ON_DEVICE(a, matmul(expanded(a), expanded(b), sum_bias, out));
+  return out;
 }
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b) { return product(a, b, {}, promote(a.dtype(), b.dtype())); }
 
 Tensor matmul_backward_a(const Tensor& g, const Tensor& b, const Shape& a_shape, DType a_dtype) {
   return cast(sum_to(matmul(g, swap_last(b)), a_shape), a_dtype);
@@ -142,12 +145,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
                   ",); got ", bias.shape());
     require_same_device("linear", x, bias);
   }
-  Tensor y = reshape(matmul(as_rows(x), swap_last(weight)), with_last(x, weight.size(0)));
-  if (bias.defined()) {
-    if (bias.dtype() != y.dtype()) y = cast(y, promote(y.dtype(), bias.dtype()));
-    accumulate(y, bias);
-  }
-  return y;
+  DType dtype = promote(x.dtype(), weight.dtype());
+  if (bias.defined()) dtype = promote(dtype, bias.dtype());
+  return reshape(product(as_rows(x), swap_last(weight), bias, dtype), with_last(x, weight.size(0)));
 }
 
 Tensor linear_backward_x(const Tensor& g, const Tensor& weight, DType dtype) {

@@ -156,8 +156,8 @@ ISA_INLINE void sum_columns_of(const T* x, int64_t stride, int64_t rows, int64_t
 template <Extreme kind, class V>
 ISA_INLINE V better(V best, V x) {
   if constexpr (kind == Extreme::max_absolute) x = x < 0 ? -x : x;
-  if constexpr (kind == Extreme::min) return (x < best) | (x != x) ? x : best;
-  return (x > best) | (x != x) ? x : best;
+  if constexpr (kind == Extreme::min) return ((x < best) | (x != x)) ? x : best;
+  return ((x > best) | (x != x)) ? x : best;
 }
 
 template <Extreme kind, class T>

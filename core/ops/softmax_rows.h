@@ -28,6 +28,11 @@ TENDRIL_DECLARE_ISA(template <class T>
 
 // The two numbers behind a row's logsumexp.
 TENDRIL_DECLARE_ISA(template <class T> RowExponentials row_exponentials(const T* x, int64_t n))
+// The same; x_i becomes exp(x_i - maximum). When all x_i are -inf, they become 0.
+TENDRIL_DECLARE_ISA(template <class T> RowExponentials row_exponentials_in_place(T* x, int64_t n))
+// x_i becomes scale x_i - offset
+TENDRIL_DECLARE_ISA(template <class T> void row_affine_in_place(T* x, int64_t n, double scale,
+                                                                double offset))
 // sum_i x_i
 TENDRIL_DECLARE_ISA(template <class T> double row_total(const T* x, int64_t n))
 // p_i = factor (exp(x_i - logsumexp) - subtract)

@@ -64,6 +64,20 @@ RowExponentials row_exponentials(const T* x, int64_t n) {
 }
 
 template <class T>
+RowExponentials row_exponentials_in_place(T* x, int64_t n) {
+  const T maximum = max_of(x, n);
+  const T shift = maximum > -INFINITY ? maximum : T(0);  // -inf less -inf would be NaN
+  for (int64_t i = 0; i < n; ++i) x[i] = vec::exp(x[i] - shift);
+  return {maximum, total_of(x, n)};
+}
+
+template <class T>
+void row_affine_in_place(T* x, int64_t n, double scale, double offset) {
+  const T factor = static_cast<T>(scale), subtract = static_cast<T>(offset);
+  for (int64_t i = 0; i < n; ++i) x[i] = factor * x[i] - subtract;
+}
+
+template <class T>
 double row_total(const T* x, int64_t n) {
   return total_of(x, n);
 }
@@ -87,6 +101,10 @@ template void log_softmax_row_backward(const float*, const float*, float*, int64
 template void log_softmax_row_backward(const double*, const double*, double*, int64_t);
 template RowExponentials row_exponentials(const float*, int64_t);
 template RowExponentials row_exponentials(const double*, int64_t);
+template RowExponentials row_exponentials_in_place(float*, int64_t);
+template RowExponentials row_exponentials_in_place(double*, int64_t);
+template void row_affine_in_place(float*, int64_t, double, double);
+template void row_affine_in_place(double*, int64_t, double, double);
 template double row_total(const float*, int64_t);
 template double row_total(const double*, int64_t);
 template void row_probabilities(const float*, float*, int64_t, double, double, double);

@@ -120,8 +120,14 @@ Gpt2::Gpt2(const Gpt2Config& config) : config_(validated(config)), transformer_(
   add("lm_head", lm_head_);
 }
 
-Tensor Gpt2::head(const Tensor& hidden) const {
-  return linear(hidden, lm_head_ ? lm_head_->weight() : transformer_.token_embedding());
+const Tensor& Gpt2::head_weight() const {
+  return lm_head_ ? lm_head_->weight() : transformer_.token_embedding();
+}
+
+Tensor Gpt2::head(const Tensor& hidden) const { return linear(hidden, head_weight()); }
+
+Tensor Gpt2::compute_loss(const Tensor& tokens, const Tensor& targets) {
+  return linear_cross_entropy(transformer_.forward(tokens, nullptr), head_weight(), targets);
 }
 
 Tensor Gpt2::forward(const Tensor& tokens) { return head(transformer_.forward(tokens, nullptr)); }

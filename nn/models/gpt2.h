@@ -155,7 +155,9 @@ class TENDRIL_API Gpt2 : public CausalLm {
   };
   explicit Gpt2(const Pretrained& pretrained);
   static Pretrained read(const std::filesystem::path& folder);
-  Tensor head(const Tensor& hidden) const;
+  const Tensor& head_weight() const;        // (V, C)
+  Tensor head(const Tensor& hidden) const;  // (..., C) -> (..., V)
+  Tensor compute_loss(const Tensor& tokens, const Tensor& targets) override;
 
   Gpt2Config config_;
   Gpt2Transformer transformer_;

@@ -125,6 +125,36 @@ void cross_entropy_backward(benchmark::State& state) {
 }
 BENCHMARK(cross_entropy_backward)->Arg(256)->UseRealTime();
 
+// A language model's head with its loss, (rows, C) and (V, C) to value and both gradients: from the
+// logits, and fused. peak: bytes of memory at the highest, beyond the operands.
+void head_loss(benchmark::State& state, bool fused) {
+  const int64_t rows = state.range(0), channels = state.range(1), vocabulary = state.range(2);
+  Tensor x = randn({rows, channels}), weight = randn({vocabulary, channels}) * 0.02;
+  x.requires_grad_();
+  weight = weight.detach().requires_grad_();
+  const Tensor target = randint(0, vocabulary, {rows});
+  const int64_t before = memory_stats().current_bytes;
+  reset_peak_memory_stats();
+  for (auto _ : state) {
+    const Tensor loss =
+        fused ? linear_cross_entropy(x, weight, target) : cross_entropy(linear(x, weight), target);
+    benchmark::DoNotOptimize(grad({loss}, {x, weight}));
+  }
+  state.counters["peak"] = Counter(static_cast<double>(memory_stats().peak_bytes - before),
+                                   Counter::kDefaults, Counter::kIs1024);
+  count_flops(state, 6.0 * rows * channels * vocabulary);
+}
+BENCHMARK_CAPTURE(head_loss, from_logits, false)
+    ->Args({768, 128, 65})
+    ->Args({3072, 384, 65})
+    ->Args({1024, 768, 50257})
+    ->UseRealTime();
+BENCHMARK_CAPTURE(head_loss, fused, true)
+    ->Args({768, 128, 65})
+    ->Args({3072, 384, 65})
+    ->Args({1024, 768, 50257})
+    ->UseRealTime();
+
 void embedding_backward(benchmark::State& state) {
   const int64_t rows = state.range(0), channels = 768;
   Tensor weight = randn({50257, channels});

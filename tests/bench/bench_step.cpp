@@ -27,7 +27,7 @@ struct Options {
 void declare(CLI::App& app, Options& o) {
   app.option_defaults()->always_capture_default();
   const auto positive = [&app](const char* name, auto& value, const char* text) {
-    app.add_option(name, value, text)->check(CLI::PositiveNumber);
+    app.add_option(name, value, text)->check(CLI::Range(1, 1 << 30));
   };
   positive("--n_layer", o.n_layer, "Transformer blocks");
   positive("--n_head", o.n_head, "Attention heads");
