@@ -40,6 +40,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target,
 
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
                             const Tensor& bias, const CrossEntropyOptions& options) {
+  const OpTimer timer;
   const auto wanted = [&](const Tensor& input) {
     return options.reduction != Reduction::none && grad_enabled() && input.defined() &&
            input.requires_grad();
