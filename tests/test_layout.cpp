@@ -273,6 +273,9 @@ TEST_SUITE("layout") {
     fill_(transpose(x), 3.0);
     mul_(slice(x, 1, 0, {}, 2), -2.0);
     CHECK(values(x) == Integers{-6, 3, -6, -6, 3, -6});
+    const Tensor line = counting({5}, f32);
+    copy_(line, slice(line, 0, -1, {}, -1));  // the source is overwritten while it is read
+    CHECK(values(line) == Integers{4, 3, 2, 1, 0});
     zero_(x);
     CHECK(values(x) == Integers(6, 0));
     CHECK(x.storage()->version() == version + 6);

@@ -4,6 +4,7 @@
 #include <layer_values.h>
 
 #include <cmath>
+#include <limits>
 
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
@@ -22,6 +23,13 @@ Tensor classes(const std::vector<int64_t>& values) {
 
 TEST_SUITE("loss") {
   // ---- cross_entropy
+
+  TEST_CASE("a weight of 0 does not meet an infinite logit") {
+    const float infinity = std::numeric_limits<float>::infinity();
+    const Tensor x = floats({0, -infinity, 0}, {1, 3});
+    CHECK(cross_entropy(x, classes({1}), {.label_smoothing = 1.0}).item<float>() == infinity);
+    CHECK(cross_entropy(x, classes({0})).item<float>() == doctest::Approx(std::log(2.0)));
+  }
 
   TEST_CASE("cross_entropy of one row") {
     const Tensor x = leaf(floats({1, 2, 3, -1}, {1, 4}));

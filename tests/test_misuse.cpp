@@ -1,5 +1,6 @@
 // Robustness: the op cases and functions with numbers, called with inputs and parameters that were
-// changed at random (fixed seed). Each call, and its backward pass, may only succeed or throw Error.
+// changed at random (fixed seed). Each call, and its backward pass, may only succeed or throw
+// Error.
 
 #include <doctest/doctest.h>
 
@@ -22,7 +23,9 @@ using Inputs = std::vector<Tensor>;
 class Chance {
  public:
   explicit Chance(uint64_t seed) : engine_(seed) {}
-  int64_t below(int64_t count) { return static_cast<int64_t>(engine_() % static_cast<uint64_t>(count)); }
+  int64_t below(int64_t count) {
+    return static_cast<int64_t>(engine_() % static_cast<uint64_t>(count));
+  }
   bool one_in(int64_t count) { return below(count) == 0; }
   Shape shape() {
     Shape result;
@@ -46,7 +49,8 @@ class Chance {
   std::mt19937_64 engine_;  // the same numbers with every standard library
 };
 
-// Numbers of mixed sign and size in any layout: dense, transposed, every second, repeated, reversed.
+// Numbers of mixed sign and size in any layout: dense, transposed, every second, repeated,
+// reversed.
 Tensor random_tensor(Chance& chance, const Shape& shape, DType dtype) {
   Tensor x = Tensor::empty(shape, f64);
   for (double& value : x.span<double>()) value = static_cast<double>(chance.below(9) - 2) * 0.75;
@@ -64,7 +68,8 @@ Tensor random_tensor(Chance& chance, const Shape& shape, DType dtype) {
 Shape changed(Chance& chance, Shape shape) {
   if (chance.one_in(4)) return chance.shape();
   if (shape.rank() > 0 && chance.one_in(3)) shape.erase(chance.below(shape.rank()));
-  if (shape.rank() < 6 && chance.one_in(4)) shape.insert(chance.below(shape.rank() + 1), chance.below(4));
+  if (shape.rank() < 6 && chance.one_in(4))
+    shape.insert(chance.below(shape.rank() + 1), chance.below(4));
   if (shape.rank() > 0) shape[chance.below(shape.rank())] = chance.below(6);
   return shape;
 }
@@ -105,7 +110,8 @@ TEST_SUITE("misuse") {
   TEST_CASE("every structured op with changed inputs") {
     Chance chance(2024);
     Tally tally;
-    for (auto make : {reduce_cases, layout_cases, algebra_cases, layer_cases, attention_cases, loss_cases})
+    for (auto make :
+         {reduce_cases, layout_cases, algebra_cases, layer_cases, attention_cases, loss_cases})
       for (const OpCase& one : make()) {
         if (one.op == Op::split) continue;  // these cases index the pieces they expect
         for (int turn = 0; turn < 16; ++turn) {
@@ -123,17 +129,19 @@ TEST_SUITE("misuse") {
     Tally tally;
     const auto anything = [&] { return random_tensor(chance, chance.shape(), chance.dtype()); };
     for (int turn = 0; turn < 12; ++turn) {
-      const Tensor a = anything(), b = chance.one_in(2) ? anything() : random_tensor(chance, a.shape(), chance.dtype());
+      const Tensor a = anything(), b = chance.one_in(2)
+                                           ? anything()
+                                           : random_tensor(chance, a.shape(), chance.dtype());
       const double number = static_cast<double>(chance.number()) * (chance.one_in(2) ? 1.0 : 0.3);
 #define UNARY(op, ...) attempt(tally, #op, [&] { return op(a); });
 #define UNARY1(op, ...) attempt(tally, #op, [&] { return op(a, number); });
 #define UNARY_NONDIFF(op, ...) attempt(tally, #op, [&] { return op(a.detach()); });
-#define BINARY(op, ...)                                \
-  attempt(tally, #op, [&] { return op(a, b); });       \
-  attempt(tally, #op, [&] { return op(a, number); });  \
+#define BINARY(op, ...)                               \
+  attempt(tally, #op, [&] { return op(a, b); });      \
+  attempt(tally, #op, [&] { return op(a, number); }); \
   attempt(tally, #op, [&] { return op(number, b); });
-#define COMPARE(op, ...)                                               \
-  attempt(tally, #op, [&] { return op(a.detach(), b.detach()); });     \
+#define COMPARE(op, ...)                                           \
+  attempt(tally, #op, [&] { return op(a.detach(), b.detach()); }); \
   attempt(tally, #op, [&] { return op(a.detach(), number); });
 #include <tendril/core/ops/ops.def>
       attempt(tally, "where", [&] { return where(anything(), a, b); });
@@ -152,11 +160,14 @@ TEST_SUITE("misuse") {
     Chance chance(99);
     Tally tally;
     for (int turn = 0; turn < 150; ++turn) {
-      const Tensor x = random_tensor(chance, chance.shape(), chance.one_in(4) ? chance.dtype() : f32);
+      const Tensor x =
+          random_tensor(chance, chance.shape(), chance.one_in(4) ? chance.dtype() : f32);
       const int64_t i = chance.number(), j = chance.number(), k = chance.number();
       const Shape axes = chance.numbers();
       const bool flag = chance.one_in(2);
-      const auto piece = [](const std::vector<Tensor>& pieces) { return pieces.empty() ? Tensor::empty({0}) : pieces[0]; };
+      const auto piece = [](const std::vector<Tensor>& pieces) {
+        return pieces.empty() ? Tensor::empty({0}) : pieces[0];
+      };
       attempt(tally, "sum", [&] { return sum(x, axes, flag); });
       attempt(tally, "mean", [&] { return mean(x, axes, flag); });
       attempt(tally, "prod", [&] { return prod(x, axes, flag); });
@@ -179,9 +190,11 @@ TEST_SUITE("misuse") {
       attempt(tally, "cat", [&] { return cat({x, x}, i); });
       attempt(tally, "stack", [&] { return stack({x, x}, i); });
       attempt(tally, "split", [&] { return piece(split(x, i, j)); });
-      attempt(tally, "split sizes", [&] { return piece(split(x, std::vector<int64_t>(axes.begin(), axes.end()), i)); });
+      attempt(tally, "split sizes",
+              [&] { return piece(split(x, std::vector<int64_t>(axes.begin(), axes.end()), i)); });
       attempt(tally, "chunk", [&] { return piece(chunk(x, i, j)); });
-      attempt(tally, "slice", [&] { return flag ? slice(x, chance.below(3), i, j, k) : slice(x, i, j, {}, k); });
+      attempt(tally, "slice",
+              [&] { return flag ? slice(x, chance.below(3), i, j, k) : slice(x, i, j, {}, k); });
       attempt(tally, "select", [&] { return select(x, i, j); });
       attempt(tally, "flip", [&] { return flip(x, axes); });
       attempt(tally, "roll", [&] { return roll(x, i, chance.below(3)); });
@@ -221,14 +234,16 @@ TEST_SUITE("misuse") {
                           contiguous_strides(shape), dtype);
     };
     int views = 0;
-    for (auto make : {reduce_cases, layout_cases, algebra_cases, layer_cases, attention_cases, loss_cases})
+    for (auto make :
+         {reduce_cases, layout_cases, algebra_cases, layer_cases, attention_cases, loss_cases})
       for (const OpCase& one : make()) {
         Inputs inputs;
         bool fits = true;
         for (const OpInput& input : one.inputs) {
           const Shape& shape = input.value.defined() ? input.value.shape() : input.shape;
           fits = fits && shape.numel() > 0 && shape.numel() <= 64;
-          if (fits) inputs.push_back(elsewhere(shape, input.value.defined() ? input.value.dtype() : f64));
+          if (fits)
+            inputs.push_back(elsewhere(shape, input.value.defined() ? input.value.dtype() : f64));
         }
         if (!fits) continue;
         CAPTURE(one.label);
@@ -243,7 +258,8 @@ TEST_SUITE("misuse") {
           CHECK(result.storage()->data() == memory);
           ++views;
         } else {
-          CHECK_MESSAGE((message.find("CUDA") != std::string::npos || message.find("cuda:0") != std::string::npos),
+          CHECK_MESSAGE((message.find("CUDA") != std::string::npos ||
+                         message.find("cuda:0") != std::string::npos),
                         message);
         }
       }

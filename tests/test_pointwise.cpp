@@ -46,7 +46,8 @@ TEST_SUITE("pointwise") {
   }
 
   TEST_CASE("bools are numbers in arithmetic and stay bools in comparisons") {
-    const Tensor x = Tensor::from<bool>({true, false, true}, {3}), y = Tensor::from<bool>({true, true, false}, {3});
+    const Tensor x = Tensor::from<bool>({true, false, true}, {3}),
+                 y = Tensor::from<bool>({true, true, false}, {3});
     CHECK((x + x).dtype() == i64);
     CHECK((x + x).to_vector<int64_t>() == Integers{2, 0, 2});
     CHECK((x - y).to_vector<int64_t>() == Integers{0, -1, 1});
@@ -62,7 +63,8 @@ TEST_SUITE("pointwise") {
     CHECK(clamp(x, -kInfinity, kInfinity).dtype() == i64);
     CHECK(clamp(x, -kInfinity, kInfinity).to_vector<int64_t>() == Integers{kFirst, -7, 7, kLast});
     CHECK(clamp(x, -5.0, 1e300).to_vector<int64_t>() == Integers{-5, -5, 7, kLast});
-    CHECK(clamp_max(x, -kInfinity).to_vector<int64_t>() == Integers{kFirst, kFirst, kFirst, kFirst});
+    CHECK(clamp_max(x, -kInfinity).to_vector<int64_t>() ==
+          Integers{kFirst, kFirst, kFirst, kFirst});
     const Tensor half = clamp(integers({-1, 0, 5}), -0.5, 2.5);
     CHECK(half.dtype() == f32);
     CHECK(half.to_vector<double>() == Numbers{-0.5, 0, 2.5});
@@ -73,7 +75,8 @@ TEST_SUITE("pointwise") {
   TEST_CASE("integers are compared exactly, also with fractions") {
     const Tensor x = integers({16777216, 16777217, 16777218});
     CHECK(gt(x, 16777216.5).to_vector<bool>() == Bools{false, true, true});
-    CHECK(eq(x, reals({16777216, 16777216, 16777218}, f32)).to_vector<bool>() == Bools{true, false, true});
+    CHECK(eq(x, reals({16777216, 16777216, 16777218}, f32)).to_vector<bool>() ==
+          Bools{true, false, true});
     CHECK(lt(x, kInfinity).to_vector<bool>() == Bools{true, true, true});
     CHECK(ne(x, kNan).to_vector<bool>() == Bools{true, true, true});
     CHECK(eq(Tensor::from<uint8_t>({44}, {1}), 300.0).to_vector<bool>() == Bools{false});
@@ -84,8 +87,9 @@ TEST_SUITE("pointwise") {
       const Tensor x = reals({kNan, kInfinity, -kInfinity, -1.0}, dtype);
       const Bools only_nan{true, false, false, false};
       const auto is_nan = [](const Tensor& y) { return ne(y, y).to_vector<bool>(); };
-      for (const Tensor& y : {relu(x), abs(x), sign(x), clamp(x, -2.0, 2.0), exp(x), tanh(x), erf(x), sigmoid(x),
-                              softplus(x), floor(x), maximum(x, 0.0), minimum(0.0, x), silu(neg(relu(x)))})
+      for (const Tensor& y :
+           {relu(x), abs(x), sign(x), clamp(x, -2.0, 2.0), exp(x), tanh(x), erf(x), sigmoid(x),
+            softplus(x), floor(x), maximum(x, 0.0), minimum(0.0, x), silu(neg(relu(x)))})
         CHECK(is_nan(y)[0]);
       CHECK(is_nan(relu(x)) == only_nan);
       CHECK(is_nan(maximum(reals({0, 0, 0, 0}, dtype), x)) == only_nan);
@@ -126,10 +130,12 @@ TEST_SUITE("pointwise") {
     const int64_t count = 5000;  // several blocks, and a tail that fills no vector
     const Tensor x = to(arange(count, f32) * 0.125, bf16);
     const Tensor backwards = slice(x, 0, -1, {}, -3);
-    const std::vector<double> all = x.to_vector<double>(), got = (backwards + backwards).to_vector<double>();
+    const std::vector<double> all = x.to_vector<double>(),
+                              got = (backwards + backwards).to_vector<double>();
     REQUIRE(got.size() == 1667);
     bool equal = true;
-    for (size_t i = 0; i < got.size(); ++i) equal = equal && got[i] == 2 * all[static_cast<size_t>(count) - 1 - 3 * i];
+    for (size_t i = 0; i < got.size(); ++i)
+      equal = equal && got[i] == 2 * all[static_cast<size_t>(count) - 1 - 3 * i];
     CHECK(equal);
     const std::vector<double> doubled = (x + x).to_vector<double>();
     for (size_t i = 0; i < doubled.size(); ++i) equal = equal && doubled[i] == 2 * all[i];

@@ -299,6 +299,16 @@ TEST_SUITE("reduce") {
     CHECK(results[0] == results[2]);
   }
 
+  TEST_CASE("a NaN early in a long row is not forgotten") {
+    std::vector<float> numbers(100000, 1.0f);
+    numbers[5] = std::nanf("");
+    numbers.back() = 9.0f;
+    const Tensor x = Tensor::from(numbers, {100000});
+    for (const Tensor& y : {sum(x), mean(x), max(x), min(x), logsumexp(x), norm(x), norm(x, INFINITY), var(x), prod(x)})
+      CHECK(std::isnan(y.item<double>()));
+    CHECK(argmax(x).item<int64_t>() == 5);
+  }
+
   TEST_CASE("gradients of the wrong shape or dtype are errors") {
     const Tensor x = two_by_three(), g = Tensor::from<float>({1, 2}, {2}),
                  wide = Tensor::from<double>({1, 2}, {2});

@@ -1,5 +1,5 @@
-// The tape where programs do unusual things: hooks that throw or run backward themselves, leaves that
-// change between forward and backward, threads, in-place operations with recorded sources.
+// The tape where programs do unusual things: hooks that throw or run backward themselves, leaves
+// that change between forward and backward, threads, in-place operations with recorded sources.
 
 #include <doctest/doctest.h>
 
@@ -33,7 +33,9 @@ std::string message_of(Body body) {
   return "";
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -70,6 +72,16 @@ TEST_SUITE("tape corners") {
     sum(square(x)).backward();
     CHECK(numbers(x.grad()) == Numbers{4.0});
     CHECK(numbers(other.grad()) == Numbers{6.0});
+  }
+
+  TEST_CASE("one gradient handed to two inputs is not summed in place") {
+    const Tensor x = leaf({1, 2}), y = leaf({3, 4}), w = Tensor::from<double>({5, 7}, {2});
+    const Tensor a = x * 1.0, b = y * 1.0, more = a * 3.0;
+    (a + b).backward(w, true);  // only to see that the seed survives as well
+    CHECK(numbers(w) == Numbers{5, 7});
+    backward({sum((a + b) * w), sum(more * w)});
+    CHECK(numbers(x.grad()) == Numbers{5 + 20, 7 + 28});
+    CHECK(numbers(y.grad()) == Numbers{5 + 5, 7 + 7});
   }
 
   TEST_CASE("a hook that throws leaves the tape usable") {
@@ -142,12 +154,14 @@ TEST_SUITE("tape corners") {
     int outer_calls = 0, inner_calls = 0;
     const auto inner = [&](const Inputs& in) {
       const Tensor y = exp(in[0]);
-      if (y.requires_grad()) register_hook(y, [&](const Tensor&) { return ++inner_calls, Tensor(); });
+      if (y.requires_grad())
+        register_hook(y, [&](const Tensor&) { return ++inner_calls, Tensor(); });
       return y;
     };
     const auto outer = [&](const Inputs& in) {
       const Tensor y = square(checkpoint(inner, {in[0]}));
-      if (y.requires_grad()) register_hook(y, [&](const Tensor& g) { return ++outer_calls, g * 2.0; });
+      if (y.requires_grad())
+        register_hook(y, [&](const Tensor& g) { return ++outer_calls, g * 2.0; });
       return y;
     };
     sum(checkpoint(outer, {x})).backward();
@@ -166,7 +180,8 @@ TEST_SUITE("tape corners") {
         for (int step = 0; step < 50; ++step) results[i] = sum(weight * static_cast<double>(i));
       });
     for (std::thread& thread : threads) thread.join();
-    for (size_t i = 0; i < results.size(); ++i) CHECK(results[i].item<double>() == 10.0 * static_cast<double>(i));
+    for (size_t i = 0; i < results.size(); ++i)
+      CHECK(results[i].item<double>() == 10.0 * static_cast<double>(i));
 
     Tensor loss;
     std::thread([&] { loss = sum(square(weight)); }).join();  // recorded there, run here
