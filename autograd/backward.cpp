@@ -22,7 +22,8 @@ struct Task {
   bool wanted = false;            // leads to a leaf or a captured tensor that is asked for
 };
 
-// In-place only when nobody else can see the memory: a rule may hand the same gradient to two inputs.
+// In-place only when nobody else can see the memory: a rule may hand the same gradient to two
+// inputs.
 void add_gradient(Tensor& sum, Tensor gradient) {
   if (!sum.defined()) {
     sum = std::move(gradient);
@@ -54,7 +55,8 @@ class BackwardPass {
     captured.clear();
     for (const Edge& edge : captures_) {
       const auto found = tasks_.find(edge.node.get());
-      captured.push_back(found == tasks_.end() ? Tensor() : found->second.gradients[edge.output_index]);
+      captured.push_back(found == tasks_.end() ? Tensor()
+                                               : found->second.gradients[edge.output_index]);
     }
   }
 
@@ -97,23 +99,27 @@ class BackwardPass {
       for (const Edge& input : consumer.node->inputs)
         if (input.node) ++task(input).pending;
     }
-    for (Task* current : newest_first_)  // a freed node has lost its inputs: what lies behind it is unknown
+    for (Task* current :
+         newest_first_)  // a freed node has lost its inputs: what lies behind it is unknown
       if (!is_captured(*current->node)) require_not_freed(*current->node);
   }
 
   static void require_not_freed(const Node& node) {
     TENDRIL_CHECK(!node.freed, "[backward] the graph behind ", name(node.op),
-                  " was already used and its saved tensors were freed; pass retain_graph = true to the earlier "
+                  " was already used and its saved tensors were freed; pass retain_graph = true to "
+                  "the earlier "
                   "backward, or compute the forward pass again");
   }
 
   bool is_captured(const Node& node) const {
-    return std::any_of(captures_.begin(), captures_.end(), [&](const Edge& edge) { return edge.node.get() == &node; });
+    return std::any_of(captures_.begin(), captures_.end(),
+                       [&](const Edge& edge) { return edge.node.get() == &node; });
   }
 
   void contribute(const Edge& target, Tensor gradient) {
     Task& receiver = task(target);
-    if (gradient.defined()) add_gradient(receiver.gradients[target.output_index], std::move(gradient));
+    if (gradient.defined())
+      add_gradient(receiver.gradients[target.output_index], std::move(gradient));
     if (--receiver.pending == 0 && receiver.node->is_leaf()) finish_leaf(receiver);
   }
 
@@ -161,9 +167,10 @@ class BackwardPass {
 
   static void check_gradient(const Node& node, size_t i, const Edge& edge, const Tensor& gradient) {
     const Node::Output& expected = edge.node->outputs[edge.output_index];
-    TENDRIL_CHECK(gradient.shape() == expected.shape && gradient.dtype() == expected.dtype, "[", name(node.op),
-                  "] its backward gave input ", i, " a gradient of ", gradient.shape(), " ", gradient.dtype(),
-                  "; the input is ", expected.shape, " ", expected.dtype);
+    TENDRIL_CHECK(gradient.shape() == expected.shape && gradient.dtype() == expected.dtype, "[",
+                  name(node.op), "] its backward gave input ", i, " a gradient of ",
+                  gradient.shape(), " ", gradient.dtype(), "; the input is ", expected.shape, " ",
+                  expected.dtype);
   }
 
   static void run_output_hooks(Task& current) {
@@ -177,9 +184,10 @@ class BackwardPass {
       for (const auto& [id, hook] : hooks) {
         const Tensor replacement = hook(gradient);
         if (!replacement.defined()) continue;
-        TENDRIL_CHECK(replacement.shape() == gradient.shape() && replacement.dtype() == gradient.dtype(),
-                      "[register_hook] a hook must keep shape and dtype; got ", replacement.shape(), " ",
-                      replacement.dtype(), " for ", gradient.shape(), " ", gradient.dtype());
+        TENDRIL_CHECK(
+            replacement.shape() == gradient.shape() && replacement.dtype() == gradient.dtype(),
+            "[register_hook] a hook must keep shape and dtype; got ", replacement.shape(), " ",
+            replacement.dtype(), " for ", gradient.shape(), " ", gradient.dtype());
         gradient = replacement;
       }
     }
@@ -193,7 +201,8 @@ class BackwardPass {
     AutogradMeta& meta = *leaf.autograd_slot();
     if (!meta.requires_grad) return;  // frozen since the graph was recorded
     if (!meta.grad.defined()) {
-      meta.grad = gradient.is_unique() && gradient.is_contiguous() ? std::move(gradient) : ops::clone(gradient);
+      meta.grad = gradient.is_unique() && gradient.is_contiguous() ? std::move(gradient)
+                                                                   : ops::clone(gradient);
     } else {
       const OpTimer timer(ProfileKind::backward, "accumulate");
       timer.touches(meta.grad, gradient, meta.grad);
@@ -214,8 +223,9 @@ class BackwardPass {
 
 }  // namespace
 
-void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradients, bool retain_graph,
-                  const std::vector<Edge>& captures, std::vector<Tensor>* captured) {
+void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradients,
+                  bool retain_graph, const std::vector<Edge>& captures,
+                  std::vector<Tensor>* captured) {
   const NoGradGuard no_grad;
   const ProfileRange range("backward");
   BackwardPass pass(captures, retain_graph);
@@ -227,27 +237,33 @@ void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradi
 
 namespace {
 
-void prepare_roots(const char* op, const std::vector<Tensor>& roots, const std::vector<Tensor>& gradients,
-                   const BackwardOptions& options, std::vector<detail::Edge>& edges, std::vector<Tensor>& seeds) {
-  TENDRIL_CHECK(!options.create_graph, "[", op, "] gradients of gradients (create_graph) are not supported; "
+void prepare_roots(const char* op, const std::vector<Tensor>& roots,
+                   const std::vector<Tensor>& gradients, const BackwardOptions& options,
+                   std::vector<detail::Edge>& edges, std::vector<Tensor>& seeds) {
+  TENDRIL_CHECK(!options.create_graph, "[", op,
+                "] gradients of gradients (create_graph) are not supported; "
                 "compute second derivatives by finite differences of grad()");
   TENDRIL_CHECK(!roots.empty(), "[", op, "] needs at least one root");
-  TENDRIL_CHECK(gradients.empty() || gradients.size() == roots.size(), "[", op, "] got ", roots.size(),
-                " roots but ", gradients.size(), " gradients; give one for each root, or none");
+  TENDRIL_CHECK(gradients.empty() || gradients.size() == roots.size(), "[", op, "] got ",
+                roots.size(), " roots but ", gradients.size(),
+                " gradients; give one for each root, or none");
   for (size_t i = 0; i < roots.size(); ++i) {
     const Tensor& root = roots[i];
-    TENDRIL_CHECK(root.defined() && root.requires_grad(), "[", op, "] root ", i,
-                  " does not require grad: no input of its computation was marked with requires_grad_(), "
-                  "or recording was off");
+    TENDRIL_CHECK(
+        root.defined() && root.requires_grad(), "[", op, "] root ", i,
+        " does not require grad: no input of its computation was marked with requires_grad_(), "
+        "or recording was off");
     Tensor seed = gradients.empty() ? Tensor() : gradients[i];
     if (!seed.defined()) {
-      TENDRIL_CHECK(root.numel() == 1, "[", op, "] a root with more than one element needs a gradient; got shape ",
+      TENDRIL_CHECK(root.numel() == 1, "[", op,
+                    "] a root with more than one element needs a gradient; got shape ",
                     root.shape(), "; reduce it with sum() or mean(), or pass the gradient");
       seed = full(root.shape(), 1.0, root.dtype(), root.device());
     }
-    TENDRIL_CHECK(seed.shape() == root.shape() && seed.dtype() == root.dtype() && seed.device() == root.device(),
-                  "[", op, "] the gradient of root ", i, " must match it; got ", seed.shape(), " ", seed.dtype(),
-                  " for ", root.shape(), " ", root.dtype());
+    TENDRIL_CHECK(seed.shape() == root.shape() && seed.dtype() == root.dtype() &&
+                      seed.device() == root.device(),
+                  "[", op, "] the gradient of root ", i, " must match it; got ", seed.shape(), " ",
+                  seed.dtype(), " for ", root.shape(), " ", root.dtype());
     edges.push_back(detail::edge_of(root));
     seeds.push_back(seed.detach());
   }
@@ -255,7 +271,8 @@ void prepare_roots(const char* op, const std::vector<Tensor>& roots, const std::
 
 }  // namespace
 
-void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& gradients, const BackwardOptions& options) {
+void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& gradients,
+              const BackwardOptions& options) {
   std::vector<detail::Edge> edges;
   std::vector<Tensor> seeds;
   prepare_roots("backward", roots, gradients, options, edges, seeds);
@@ -263,7 +280,8 @@ void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& gradi
 }
 
 std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-                         const std::vector<Tensor>& gradients, const BackwardOptions& options, bool allow_unused) {
+                         const std::vector<Tensor>& gradients, const BackwardOptions& options,
+                         bool allow_unused) {
   std::vector<detail::Edge> edges, captures;
   std::vector<Tensor> seeds, result;
   prepare_roots("grad", outputs, gradients, options, edges, seeds);
@@ -275,8 +293,8 @@ std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<T
   if (captures.empty()) return {};
   detail::run_backward(edges, std::move(seeds), options.retain_graph, captures, &result);
   for (size_t i = 0; i < result.size(); ++i)
-    TENDRIL_CHECK(allow_unused || result[i].defined(), "[grad] the outputs do not depend on input ", i,
-                  "; pass allow_unused = true to get an undefined gradient for it");
+    TENDRIL_CHECK(allow_unused || result[i].defined(), "[grad] the outputs do not depend on input ",
+                  i, "; pass allow_unused = true to get an undefined gradient for it");
   return result;
 }
 

@@ -20,7 +20,9 @@ class Reads : public detail::CaptureScope {
       if (input.defined() && input.requires_grad()) note(input);
   }
   void note(const Tensor& input) override {
-    const auto same = [&](const Tensor& seen) { return seen.autograd_slot() == input.autograd_slot(); };
+    const auto same = [&](const Tensor& seen) {
+      return seen.autograd_slot() == input.autograd_slot();
+    };
     if (std::none_of(tensors.begin(), tensors.end(), same)) tensors.push_back(input);
   }
   const detail::Edge* boundary_edge(const AutogradMeta&) const override { return nullptr; }
@@ -28,8 +30,8 @@ class Reads : public detail::CaptureScope {
   std::vector<Tensor> tensors;
 };
 
-// During the recorded second run: the block's graph must end at what it reads instead of growing into
-// the graph around it, so those tensors are given fresh leaves.
+// During the recorded second run: the block's graph must end at what it reads instead of growing
+// into the graph around it, so those tensors are given fresh leaves.
 class Boundary : public detail::CaptureScope {
  public:
   explicit Boundary(const std::vector<Tensor>& reads) {
@@ -97,8 +99,10 @@ struct Recomputation {
 
   void require_same_outputs(const std::vector<Tensor>& outputs) const {
     bool same = outputs.size() == output_shapes.size();
-    for (size_t i = 0; same && i < outputs.size(); ++i) same = outputs[i].shape() == output_shapes[i];
-    TENDRIL_CHECK(same, "[checkpoint] the recomputed block returned other outputs than the first time; "
+    for (size_t i = 0; same && i < outputs.size(); ++i)
+      same = outputs[i].shape() == output_shapes[i];
+    TENDRIL_CHECK(same,
+                  "[checkpoint] the recomputed block returned other outputs than the first time; "
                   "it must depend only on the tensors it reads and on random numbers");
   }
 };
@@ -116,7 +120,8 @@ std::vector<Tensor> checkpoint_many(Block fn, const std::vector<Tensor>& inputs)
     const detail::ActivateScope active(reads);
     outputs = fn(inputs);
   }
-  for (Tensor& output : outputs) output = output.detach();  // the block may return an input as it is
+  for (Tensor& output : outputs)
+    output = output.detach();  // the block may return an input as it is
   Recomputation again{std::move(fn), inputs, reads.tensors, {}, random, {}};
   for (const Tensor& tensor : reads.tensors) again.unchanged.emplace_back(tensor);
   for (const Tensor& tensor : inputs) again.unchanged.emplace_back(tensor);
@@ -125,8 +130,11 @@ std::vector<Tensor> checkpoint_many(Block fn, const std::vector<Tensor>& inputs)
   return outputs;
 }
 
-Tensor checkpoint(std::function<Tensor(const std::vector<Tensor>&)> fn, const std::vector<Tensor>& inputs) {
-  const auto as_list = [fn = std::move(fn)](const std::vector<Tensor>& in) { return std::vector<Tensor>{fn(in)}; };
+Tensor checkpoint(std::function<Tensor(const std::vector<Tensor>&)> fn,
+                  const std::vector<Tensor>& inputs) {
+  const auto as_list = [fn = std::move(fn)](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{fn(in)};
+  };
   return checkpoint_many(as_list, inputs)[0];
 }
 

@@ -35,19 +35,23 @@ double central_difference(const Function& fn, const std::vector<Tensor>& inputs,
 
 }  // namespace
 
-GradcheckResult gradcheck(const Function& fn, const std::vector<Tensor>& inputs, const GradcheckOptions& options) {
+GradcheckResult gradcheck(const Function& fn, const std::vector<Tensor>& inputs,
+                          const GradcheckOptions& options) {
   std::vector<Tensor> checked;
   for (const Tensor& input : inputs)
     if (input.defined() && input.requires_grad()) {
-      TENDRIL_CHECK(input.dtype() == f64, "[gradcheck] inputs that require grad must be f64; got ", input.dtype());
+      TENDRIL_CHECK(input.dtype() == f64, "[gradcheck] inputs that require grad must be f64; got ",
+                    input.dtype());
       checked.push_back(input);
     }
   const Tensor output = fn(inputs);
   TENDRIL_CHECK(output.dtype() == f64, "[gradcheck] the output must be f64; got ", output.dtype());
-  TENDRIL_CHECK(output.requires_grad(), "[gradcheck] the output does not depend on an input that requires grad");
+  TENDRIL_CHECK(output.requires_grad(),
+                "[gradcheck] the output does not depend on an input that requires grad");
   const Tensor weights = rand(output.shape(), f64, RandomKey{options.seed, 0, Stream::noise});
   const std::vector<double> weight_values = weights.to_vector<double>();
-  const std::vector<Tensor> gradients = grad({output}, checked, {weights}, {}, /*allow_unused=*/true);
+  const std::vector<Tensor> gradients =
+      grad({output}, checked, {weights}, {}, /*allow_unused=*/true);
 
   GradcheckResult result{true, 0.0, "no element to check"};
   for (size_t i = 0; i < checked.size(); ++i) {
@@ -59,13 +63,14 @@ GradcheckResult gradcheck(const Function& fn, const std::vector<Tensor>& inputs,
     size_t position = 0;
     for_each_offset(input.shape(), input.strides(), [&](int64_t offset) {
       const double exact = tape[position];
-      const double numeric = central_difference(fn, inputs, input.data<double>()[offset], weight_values, options.step);
+      const double numeric =
+          central_difference(fn, inputs, input.data<double>()[offset], weight_values, options.step);
       const double scale = std::max({std::fabs(exact), std::fabs(numeric), 1e-2 * largest, 1e-3});
       const double error = std::fabs(exact - numeric) / scale;
       if (!(error <= result.worst_error) || position == 0) {
         if (!(error <= result.worst_error)) result.worst_error = error;
-        result.message = detail::concat("input ", i, " element ", position, ": tape ", exact, ", numeric ", numeric,
-                                        ", relative error ", error);
+        result.message = detail::concat("input ", i, " element ", position, ": tape ", exact,
+                                        ", numeric ", numeric, ", relative error ", error);
       }
       if (!(error <= options.tolerance)) result.ok = false;
       ++position;

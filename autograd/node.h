@@ -31,24 +31,24 @@ struct Edge {
 struct AutogradMeta {
   bool requires_grad = false;
   uint32_t output_index = 0;
-  std::shared_ptr<detail::Node> node;      // what produced the tensor; null for a leaf
-  std::weak_ptr<detail::Node> leaf_node;   // a leaf's own node, alive while some graph uses it
-  Tensor grad;                             // leaves only
+  std::shared_ptr<detail::Node> node;     // what produced the tensor; null for a leaf
+  std::weak_ptr<detail::Node> leaf_node;  // a leaf's own node, alive while some graph uses it
+  Tensor grad;                            // leaves only
   std::shared_ptr<detail::HookList<TensorHook>> hooks;  // of a leaf; else the node has them
   std::shared_ptr<detail::HookList<GradCompleteHook>> complete_hooks;
 };
 
 namespace detail {
 
-// Leaves run as soon as their last use has contributed, before any older operation: gradients can be
-// consumed and freed early.
+// Leaves run as soon as their last use has contributed, before any older operation: gradients can
+// be consumed and freed early.
 inline constexpr uint64_t kLeafSequence = std::numeric_limits<uint64_t>::max();
 
 struct Node {
   struct Output {
     Shape shape;
     DType dtype = f32;
-    std::weak_ptr<AutogradMeta> leaf;                     // for the hooks of a leaf
+    std::weak_ptr<AutogradMeta> leaf;                       // for the hooks of a leaf
     std::shared_ptr<HookList<TensorHook>> hooks = nullptr;  // of a result; they outlive its handles
   };
 
@@ -69,8 +69,8 @@ struct Node {
 /// The edge along which a tensor's gradient leaves the operation that uses it.
 Edge edge_of(const Tensor& tensor);
 
-/// Told about every tensor requiring grad that operations in this thread read while it is active, and
-/// may give them other edges. checkpoint() stands on this: see checkpoint.cpp.
+/// Told about every tensor requiring grad that operations in this thread read while it is active,
+/// and may give them other edges. checkpoint() stands on this: see checkpoint.cpp.
 class CaptureScope {
  public:
   virtual ~CaptureScope() = default;
@@ -89,10 +89,11 @@ class ActivateScope {
   CaptureScope* previous_;
 };
 
-/// Runs the graph backward. `captures` receive gradients at the named edges instead of .grad fields;
-/// without captures, leaves accumulate and their hooks run.
-void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradients, bool retain_graph,
-                  const std::vector<Edge>& captures, std::vector<Tensor>* captured);
+/// Runs the graph backward. `captures` receive gradients at the named edges instead of .grad
+/// fields; without captures, leaves accumulate and their hooks run.
+void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradients,
+                  bool retain_graph, const std::vector<Edge>& captures,
+                  std::vector<Tensor>* captured);
 
 }  // namespace detail
 }  // namespace tendril

@@ -41,7 +41,8 @@ const Tensor& Saved::get() const {
   if (detail::profiling()) [[unlikely]]
     detail::note_bytes(tensor_);
   if (tensor_.defined())
-    TENDRIL_CHECK(tensor_.storage()->version() == version_, "[backward] a tensor of shape ", tensor_.shape(),
+    TENDRIL_CHECK(tensor_.storage()->version() == version_, "[backward] a tensor of shape ",
+                  tensor_.shape(),
                   " that the backward pass needs was changed in place after it was used (version ",
                   tensor_.storage()->version(), ", saved at ", version_,
                   "); change a clone() of it, or run backward() before the change");
@@ -61,7 +62,8 @@ Node::~Node() {
       if (edge.node && edge.node.use_count() == 1) pending.push_back(std::move(edge.node));
     edges.clear();
   };
-  function = nullptr;  // it may hold tensors (those of a checkpoint) and through them the nodes before
+  function =
+      nullptr;  // it may hold tensors (those of a checkpoint) and through them the nodes before
   collect(inputs);
   while (!pending.empty()) {
     const std::shared_ptr<Node> node = std::move(pending.back());
@@ -107,7 +109,8 @@ bool should_record(std::span<const Tensor> inputs) {
   return any && recording;
 }
 
-void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> inputs, NodeFunction function) {
+void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> inputs,
+                 NodeFunction function) {
   auto node = std::make_shared<Node>();
   node->op = op;
   if (profiling()) [[unlikely]]
@@ -126,7 +129,8 @@ void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> input
   }
 }
 
-ActivateScope::ActivateScope(CaptureScope& scope) : previous_(std::exchange(capture_scope, &scope)) {}
+ActivateScope::ActivateScope(CaptureScope& scope)
+    : previous_(std::exchange(capture_scope, &scope)) {}
 ActivateScope::~ActivateScope() { capture_scope = previous_; }
 
 }  // namespace detail
@@ -141,7 +145,8 @@ Tensor record_nondiff(Op op, const Tensor& output, std::initializer_list<Tensor>
     fail("[", name(op), "] is not differentiable (", why ? why : "its result is not floating-point",
          "), but a gradient reached it; use detach() on its input or its result");
   };
-  // No edges to the inputs: an index or a mask that somebody keeps must not keep the graph behind it.
+  // No edges to the inputs: an index or a mask that somebody keeps must not keep the graph behind
+  // it.
   detail::attach_node(op, {&result, 1}, {}, refuse);
   result.autograd_slot()->node->dead_end = true;
   return result;
@@ -182,9 +187,11 @@ HookHandle add_hook(std::shared_ptr<detail::HookList<Hook>>& list, Hook hook) {
 }  // namespace
 
 HookHandle register_hook(const Tensor& tensor, TensorHook hook) {
-  TENDRIL_CHECK(tensor.defined() && tensor.requires_grad(), "[register_hook] needs a tensor that requires grad");
+  TENDRIL_CHECK(tensor.defined() && tensor.requires_grad(),
+                "[register_hook] needs a tensor that requires grad");
   AutogradMeta& meta = *tensor.autograd_slot();
-  return add_hook(meta.node ? meta.node->outputs[meta.output_index].hooks : meta.hooks, std::move(hook));
+  return add_hook(meta.node ? meta.node->outputs[meta.output_index].hooks : meta.hooks,
+                  std::move(hook));
 }
 
 HookHandle register_grad_complete_hook(const Tensor& parameter, GradCompleteHook hook) {
@@ -200,9 +207,10 @@ bool Tensor::requires_grad() const { return autograd_slot() && autograd_slot()->
 bool Tensor::is_leaf() const { return !autograd_slot() || !autograd_slot()->node; }
 
 Tensor& Tensor::requires_grad_(bool value) {
-  TENDRIL_CHECK(is_leaf(), "[requires_grad_] only leaves can be changed; this tensor comes from ", producer(*this),
-                "; use detach() to get a leaf");
-  TENDRIL_CHECK(!value || is_floating(dtype()), "[requires_grad_] needs a floating-point tensor; got ", dtype(),
+  TENDRIL_CHECK(is_leaf(), "[requires_grad_] only leaves can be changed; this tensor comes from ",
+                producer(*this), "; use detach() to get a leaf");
+  TENDRIL_CHECK(!value || is_floating(dtype()),
+                "[requires_grad_] needs a floating-point tensor; got ", dtype(),
                 "; cast it with to(x, f32)");
   if (value || autograd_slot()) ensure_meta(*this).requires_grad = value;
   return *this;
@@ -213,8 +221,8 @@ Tensor Tensor::grad() const { return autograd_slot() ? autograd_slot()->grad : T
 void Tensor::set_grad(const Tensor& grad) {
   if (grad.defined())
     TENDRIL_CHECK(grad.shape() == shape() && grad.dtype() == dtype() && grad.device() == device(),
-                  "[set_grad] the gradient must match its tensor; got ", grad.shape(), " ", grad.dtype(), " for ",
-                  shape(), " ", dtype());
+                  "[set_grad] the gradient must match its tensor; got ", grad.shape(), " ",
+                  grad.dtype(), " for ", shape(), " ", dtype());
   if (grad.defined() || autograd_slot()) ensure_meta(*this).grad = grad;
 }
 

@@ -12,11 +12,12 @@
 //     });
 //   }
 //
-// Save inputs and outputs through Saved only: it holds the numbers off the tape (no reference cycles)
-// and notices in-place changes. Backward functions run with recording off.
+// Save inputs and outputs through Saved only: it holds the numbers off the tape (no reference
+// cycles) and notices in-place changes. Backward functions run with recording off.
 //
-// Threads: every thread records and runs graphs of its own. Graphs that share a tensor requiring grad
-// belong to one thread at a time; under NoGradGuard any number of threads may read the same tensors.
+// Threads: every thread records and runs graphs of its own. Graphs that share a tensor requiring
+// grad belong to one thread at a time; under NoGradGuard any number of threads may read the same
+// tensors.
 #pragma once
 
 #include <array>
@@ -58,21 +59,26 @@ struct BackwardOptions {
 };
 
 /// Backward from several roots at once; an undefined gradient stands for 1 (scalar roots only).
-TENDRIL_API void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& gradients = {},
+TENDRIL_API void backward(const std::vector<Tensor>& roots,
+                          const std::vector<Tensor>& gradients = {},
                           const BackwardOptions& options = {});
 
 /// d(sum of outputs . gradients)/d(inputs) without touching any .grad(). Inputs may be leaves or
-/// intermediate tensors. An input that the outputs do not depend on is an Error, or gets an undefined
-/// gradient with allow_unused.
-TENDRIL_API std::vector<Tensor> grad(const std::vector<Tensor>& outputs, const std::vector<Tensor>& inputs,
-                                     const std::vector<Tensor>& gradients = {}, const BackwardOptions& options = {},
+/// intermediate tensors. An input that the outputs do not depend on is an Error, or gets an
+/// undefined gradient with allow_unused.
+TENDRIL_API std::vector<Tensor> grad(const std::vector<Tensor>& outputs,
+                                     const std::vector<Tensor>& inputs,
+                                     const std::vector<Tensor>& gradients = {},
+                                     const BackwardOptions& options = {},
                                      bool allow_unused = false);
 
-/// Called with a tensor's complete gradient during backward; a defined result replaces it. The graph keeps
-/// the hook, also when the tensor itself is gone; it must not hold tensors computed from that one (a cycle).
+/// Called with a tensor's complete gradient during backward; a defined result replaces it. The
+/// graph keeps the hook, also when the tensor itself is gone; it must not hold tensors computed
+/// from that one (a cycle).
 using TensorHook = std::function<Tensor(const Tensor& grad)>;
-/// Called when a leaf's .grad() has received its last contribution of this backward pass (for a tied
-/// weight: after the last of its uses). The hook may read, use and clear it (parameter.set_grad({})).
+/// Called when a leaf's .grad() has received its last contribution of this backward pass (for a
+/// tied weight: after the last of its uses). The hook may read, use and clear it
+/// (parameter.set_grad({})).
 using GradCompleteHook = std::function<void(Tensor& parameter)>;
 
 /// Removes the hook it stands for when remove() is called; letting it go does not.
@@ -107,7 +113,8 @@ class TENDRIL_API Saved {
 /// Where a rule puts the gradients of its inputs.
 class TENDRIL_API Gradients {
  public:
-  Gradients(std::span<const bool> needed, std::span<Tensor> slots) : needed_(needed), slots_(slots) {}
+  Gradients(std::span<const bool> needed, std::span<Tensor> slots)
+      : needed_(needed), slots_(slots) {}
   /// Whether anybody wants the gradient of input i; computing it otherwise is wasted work.
   bool needs(size_t i) const { return needed_[i]; }
   /// Shape and dtype of `gradient` must be those of input i. Unset inputs count as zero.
@@ -124,32 +131,40 @@ using NodeFunction = std::function<void(std::span<const Tensor> output_grads, Gr
 
 /// Whether an operation on these inputs must be recorded now.
 TENDRIL_API bool should_record(std::span<const Tensor> inputs);
-TENDRIL_API void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> inputs, NodeFunction function);
+TENDRIL_API void attach_node(Op op, std::span<Tensor> outputs, std::span<const Tensor> inputs,
+                             NodeFunction function);
 
 template <class Inputs>
-std::span<const Tensor> as_span(const Inputs& inputs) { return {std::data(inputs), std::size(inputs)}; }
+std::span<const Tensor> as_span(const Inputs& inputs) {
+  return {std::data(inputs), std::size(inputs)};
+}
 
 }  // namespace detail
 
 /// Puts `output` (a fresh raw tensor) on the tape if an input requires grad, and returns it.
-/// `backward(const Tensor& g, Gradients& in)` receives the gradient of the output, dense or strided.
+/// `backward(const Tensor& g, Gradients& in)` receives the gradient of the output, dense or
+/// strided.
 template <class Inputs, class Backward>
 Tensor record(Op op, const Tensor& output, const Inputs& inputs, Backward backward) {
   if (detail::profiling()) [[unlikely]]
     detail::note_op(op, detail::as_span(inputs), {&output, 1});
   if (!detail::should_record(detail::as_span(inputs))) return output;
-  Tensor result = output.detach();  // the saved raw output and the recorded one are distinct handles
+  Tensor result =
+      output.detach();  // the saved raw output and the recorded one are distinct handles
   detail::attach_node(op, {&result, 1}, detail::as_span(inputs),
-                      [backward = std::move(backward)](std::span<const Tensor> g, Gradients& in) { backward(g[0], in); });
+                      [backward = std::move(backward)](std::span<const Tensor> g, Gradients& in) {
+                        backward(g[0], in);
+                      });
   return result;
 }
 template <class Backward>
-Tensor record(Op op, const Tensor& output, std::initializer_list<Tensor> inputs, Backward backward) {
+Tensor record(Op op, const Tensor& output, std::initializer_list<Tensor> inputs,
+              Backward backward) {
   return record<std::initializer_list<Tensor>, Backward>(op, output, inputs, std::move(backward));
 }
 
-/// The same for several outputs: `backward(std::span<const Tensor> g, Gradients& in)`; g[i] is undefined
-/// when output i got no gradient.
+/// The same for several outputs: `backward(std::span<const Tensor> g, Gradients& in)`; g[i] is
+/// undefined when output i got no gradient.
 template <class Inputs, class Backward>
 void record_outputs(Op op, std::vector<Tensor>& outputs, const Inputs& inputs, Backward backward) {
   if (detail::profiling()) [[unlikely]]
@@ -160,9 +175,11 @@ void record_outputs(Op op, std::vector<Tensor>& outputs, const Inputs& inputs, B
 }
 
 /// For an op listed as NONDIFF: a gradient that reaches the result throws with the op's name.
-TENDRIL_API Tensor record_nondiff(Op op, const Tensor& output, std::initializer_list<Tensor> inputs);
+TENDRIL_API Tensor record_nondiff(Op op, const Tensor& output,
+                                  std::initializer_list<Tensor> inputs);
 
-/// Error when `x` requires grad and recording is on: in-place operations cannot be undone by the tape.
+/// Error when `x` requires grad and recording is on: in-place operations cannot be undone by the
+/// tape.
 TENDRIL_API void require_in_place_allowed(const char* op, const Tensor& x);
 
 /// Name of the operation that produced the tensor ("leaf" for a leaf, "" off the tape).

@@ -17,7 +17,8 @@ constexpr int64_t kAlignment = 64;
 // Block sizes grow by an eighth of a power of two: at most 12.5 % is wasted and blocks of slightly
 // different tensors are interchangeable.
 int64_t block_size(int64_t bytes) {
-  if (bytes <= 8 * kAlignment) return (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  if (bytes <= 8 * kAlignment)
+    return (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   const int64_t step = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(bytes))) / 8;
   return (bytes + step - 1) / step * step;
 }
@@ -64,7 +65,8 @@ class CpuAllocator {
   void* take_cached(int64_t block) {
     const auto found = cache_.find(block);
     if (found == cache_.end() || found->second.empty()) return nullptr;
-    void* data = found->second.back();  // the most recently freed block: likely still in the CPU cache
+    void* data =
+        found->second.back();  // the most recently freed block: likely still in the CPU cache
     found->second.pop_back();
     return data;
   }
@@ -75,9 +77,9 @@ class CpuAllocator {
       drop_cache();
       data = std::aligned_alloc(kAlignment, static_cast<size_t>(block));
     }
-    TENDRIL_CHECK(data, "[allocator] out of memory on cpu: asked for ", block, " bytes while tensors hold ",
-                  stats_.current_bytes, " bytes (peak ", stats_.peak_bytes,
-                  "); use a smaller batch, checkpoint() or a smaller model");
+    TENDRIL_CHECK(data, "[allocator] out of memory on cpu: asked for ", block,
+                  " bytes while tensors hold ", stats_.current_bytes, " bytes (peak ",
+                  stats_.peak_bytes, "); use a smaller batch, checkpoint() or a smaller model");
     ++stats_.system_allocations;
     stats_.reserved_bytes += block;
     return data;
@@ -103,7 +105,8 @@ CpuAllocator& cpu_allocator() {
 }
 
 void require_cpu(Device device) {
-  TENDRIL_CHECK(device.is_cpu(), "[allocator] this build of Tendril has no CUDA backend; got device ", device,
+  TENDRIL_CHECK(device.is_cpu(),
+                "[allocator] this build of Tendril has no CUDA backend; got device ", device,
                 "; use Device::cpu()");
 }
 
@@ -126,7 +129,8 @@ void empty_cache(Device device) {
 
 std::shared_ptr<Storage> Storage::allocate(int64_t bytes, Device device) {
   require_cpu(device);
-  TENDRIL_CHECK(bytes >= 0 && bytes < (int64_t{1} << 60), "[allocator] cannot allocate ", bytes, " bytes");
+  TENDRIL_CHECK(bytes >= 0 && bytes < (int64_t{1} << 60), "[allocator] cannot allocate ", bytes,
+                " bytes");
   std::shared_ptr<Storage> storage(new Storage);
   const int64_t block = block_size(bytes);
   storage->data_ = cpu_allocator().allocate(block);
@@ -135,8 +139,10 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, Device device) {
   return storage;
 }
 
-std::shared_ptr<Storage> Storage::wrap(void* data, int64_t bytes, Device device, std::shared_ptr<void> owner) {
-  TENDRIL_CHECK(data || bytes == 0, "[storage] external memory must not be null; got null with ", bytes, " bytes");
+std::shared_ptr<Storage> Storage::wrap(void* data, int64_t bytes, Device device,
+                                       std::shared_ptr<void> owner) {
+  TENDRIL_CHECK(data || bytes == 0, "[storage] external memory must not be null; got null with ",
+                bytes, " bytes");
   std::shared_ptr<Storage> storage(new Storage);
   storage->data_ = data;
   storage->bytes_ = bytes;

@@ -28,10 +28,13 @@ TENDRIL_API void empty_cache(Device device = Device::cpu());
 /// The block also carries the version counter by which the tape notices in-place changes.
 class TENDRIL_API Storage {
  public:
-  /// At least `bytes` bytes, aligned to 64, uninitialised. Error when the system has no more memory.
+  /// At least `bytes` bytes, aligned to 64, uninitialised. Error when the system has no more
+  /// memory.
   static std::shared_ptr<Storage> allocate(int64_t bytes, Device device);
-  /// Foreign memory. `owner` is kept until the storage goes; it may be null for memory that outlives it.
-  static std::shared_ptr<Storage> wrap(void* data, int64_t bytes, Device device, std::shared_ptr<void> owner);
+  /// Foreign memory. `owner` is kept until the storage goes; it may be null for memory that
+  /// outlives it.
+  static std::shared_ptr<Storage> wrap(void* data, int64_t bytes, Device device,
+                                       std::shared_ptr<void> owner);
 
   ~Storage();
   Storage(const Storage&) = delete;

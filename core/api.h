@@ -1,5 +1,6 @@
 // Symbol visibility. The library is compiled with hidden visibility; what crosses a library
-// boundary is marked TENDRIL_API, everything else stays private and cannot collide with the embedder.
+// boundary is marked TENDRIL_API, everything else stays private and cannot collide with the
+// embedder.
 #pragma once
 
 #define TENDRIL_API __attribute__((visibility("default")))

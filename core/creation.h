@@ -8,7 +8,8 @@
 
 namespace tendril {
 
-TENDRIL_API Tensor full(const Shape& shape, double value, DType dtype = f32, Device device = Device::cpu());
+TENDRIL_API Tensor full(const Shape& shape, double value, DType dtype = f32,
+                        Device device = Device::cpu());
 TENDRIL_API Tensor zeros(const Shape& shape, DType dtype = f32, Device device = Device::cpu());
 TENDRIL_API Tensor ones(const Shape& shape, DType dtype = f32, Device device = Device::cpu());
 TENDRIL_API Tensor empty_like(const Tensor& x);

@@ -22,10 +22,18 @@ TENDRIL_API std::ostream& operator<<(std::ostream& out, DType dtype);
 
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f64: case DType::i64: return 8;
-    case DType::f32: case DType::i32: return 4;
-    case DType::bf16: case DType::f16: return 2;
-    case DType::u8: case DType::bool_: return 1;
+    case DType::f64:
+    case DType::i64:
+      return 8;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::bf16:
+    case DType::f16:
+      return 2;
+    case DType::u8:
+    case DType::bool_:
+      return 1;
   }
   fail("[dtype] invalid dtype value ", static_cast<int>(dtype));
 }
@@ -47,13 +55,20 @@ constexpr DType accumulate_dtype(DType dtype) {
 
 template <class T>
 constexpr DType dtype_of() {
-  if constexpr (std::is_same_v<T, double>) return DType::f64;
-  else if constexpr (std::is_same_v<T, float>) return DType::f32;
-  else if constexpr (std::is_same_v<T, bfloat16>) return DType::bf16;
-  else if constexpr (std::is_same_v<T, float16>) return DType::f16;
-  else if constexpr (std::is_same_v<T, int64_t>) return DType::i64;
-  else if constexpr (std::is_same_v<T, int32_t>) return DType::i32;
-  else if constexpr (std::is_same_v<T, uint8_t>) return DType::u8;
+  if constexpr (std::is_same_v<T, double>)
+    return DType::f64;
+  else if constexpr (std::is_same_v<T, float>)
+    return DType::f32;
+  else if constexpr (std::is_same_v<T, bfloat16>)
+    return DType::bf16;
+  else if constexpr (std::is_same_v<T, float16>)
+    return DType::f16;
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return DType::i64;
+  else if constexpr (std::is_same_v<T, int32_t>)
+    return DType::i32;
+  else if constexpr (std::is_same_v<T, uint8_t>)
+    return DType::u8;
   else {
     static_assert(std::is_same_v<T, bool>, "not an element type of tendril::Tensor");
     return DType::bool_;
@@ -62,23 +77,34 @@ constexpr DType dtype_of() {
 
 /// The C++ type in which arithmetic on T is done.
 template <class T>
-using compute_t = std::conditional_t<std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>, float, T>;
+using compute_t =
+    std::conditional_t<std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>, float, T>;
 
 template <class T>
-struct TypeTag { using type = T; };
+struct TypeTag {
+  using type = T;
+};
 
 /// Calls `body(TypeTag<T>{})` with the C++ type of `dtype`.
 template <class Body>
 decltype(auto) visit_dtype(DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::f64: return body(TypeTag<double>{});
-    case DType::f32: return body(TypeTag<float>{});
-    case DType::bf16: return body(TypeTag<bfloat16>{});
-    case DType::f16: return body(TypeTag<float16>{});
-    case DType::i64: return body(TypeTag<int64_t>{});
-    case DType::i32: return body(TypeTag<int32_t>{});
-    case DType::u8: return body(TypeTag<uint8_t>{});
-    case DType::bool_: return body(TypeTag<bool>{});
+    case DType::f64:
+      return body(TypeTag<double>{});
+    case DType::f32:
+      return body(TypeTag<float>{});
+    case DType::bf16:
+      return body(TypeTag<bfloat16>{});
+    case DType::f16:
+      return body(TypeTag<float16>{});
+    case DType::i64:
+      return body(TypeTag<int64_t>{});
+    case DType::i32:
+      return body(TypeTag<int32_t>{});
+    case DType::u8:
+      return body(TypeTag<uint8_t>{});
+    case DType::bool_:
+      return body(TypeTag<bool>{});
   }
   fail("[dtype] invalid dtype value ", static_cast<int>(dtype));
 }
@@ -87,11 +113,17 @@ decltype(auto) visit_dtype(DType dtype, Body&& body) {
 template <class Body>
 decltype(auto) visit_floating(const char* op, DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::f64: return body(TypeTag<double>{});
-    case DType::f32: return body(TypeTag<float>{});
-    case DType::bf16: return body(TypeTag<bfloat16>{});
-    case DType::f16: return body(TypeTag<float16>{});
-    default: fail("[", op, "] needs a floating-point tensor; got ", name(dtype), "; cast it with to(x, f32)");
+    case DType::f64:
+      return body(TypeTag<double>{});
+    case DType::f32:
+      return body(TypeTag<float>{});
+    case DType::bf16:
+      return body(TypeTag<bfloat16>{});
+    case DType::f16:
+      return body(TypeTag<float16>{});
+    default:
+      fail("[", op, "] needs a floating-point tensor; got ", name(dtype),
+           "; cast it with to(x, f32)");
   }
 }
 
@@ -99,9 +131,12 @@ decltype(auto) visit_floating(const char* op, DType dtype, Body&& body) {
 template <class Body>
 decltype(auto) visit_index(const char* op, DType dtype, Body&& body) {
   switch (dtype) {
-    case DType::i64: return body(TypeTag<int64_t>{});
-    case DType::i32: return body(TypeTag<int32_t>{});
-    default: fail("[", op, "] needs i64 or i32 indices; got ", name(dtype), "; cast them with to(x, i64)");
+    case DType::i64:
+      return body(TypeTag<int64_t>{});
+    case DType::i32:
+      return body(TypeTag<int32_t>{});
+    default:
+      fail("[", op, "] needs i64 or i32 indices; got ", name(dtype), "; cast them with to(x, i64)");
   }
 }
 

@@ -14,7 +14,8 @@ namespace tendril {
 class TENDRIL_API Error : public std::runtime_error {
  public:
   explicit Error(const std::string& message) : std::runtime_error(message) {}
-  ~Error() override;  // out of line: one vtable and type_info, so that it can be caught across libraries
+  ~Error()
+      override;  // out of line: one vtable and type_info, so that it can be caught across libraries
 };
 
 namespace detail {
@@ -40,8 +41,8 @@ template <class... Parts>
 }  // namespace tendril
 
 /// Throws tendril::Error when `condition` is false; the message parts are only evaluated then.
-#define TENDRIL_CHECK(condition, ...)               \
-  do {                                              \
-    if (!(condition)) [[unlikely]]                  \
-      ::tendril::fail(__VA_ARGS__);                 \
+#define TENDRIL_CHECK(condition, ...) \
+  do {                                \
+    if (!(condition)) [[unlikely]]    \
+      ::tendril::fail(__VA_ARGS__);   \
   } while (false)

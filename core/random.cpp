@@ -10,7 +10,9 @@ Generator& default_generator() { return guarded_generator ? *guarded_generator :
 
 void manual_seed(uint64_t seed) { default_generator().set_state({seed, 0}); }
 
-GeneratorGuard::GeneratorGuard(Generator& generator) : previous_(guarded_generator) { guarded_generator = &generator; }
+GeneratorGuard::GeneratorGuard(Generator& generator) : previous_(guarded_generator) {
+  guarded_generator = &generator;
+}
 
 GeneratorGuard::~GeneratorGuard() { guarded_generator = previous_; }
 

@@ -6,12 +6,14 @@
 namespace tendril {
 
 Shape::Shape(std::span<const int64_t> dims) : rank_(static_cast<int64_t>(dims.size())) {
-  TENDRIL_CHECK(rank_ <= kMaxRank, "[shape] at most ", kMaxRank, " axes are supported; got ", rank_);
+  TENDRIL_CHECK(rank_ <= kMaxRank, "[shape] at most ", kMaxRank, " axes are supported; got ",
+                rank_);
   std::copy(dims.begin(), dims.end(), dims_);
 }
 
 Shape Shape::filled(int64_t rank, int64_t value) {
-  TENDRIL_CHECK(rank >= 0 && rank <= kMaxRank, "[shape] rank must be in [0, ", kMaxRank, "]; got ", rank);
+  TENDRIL_CHECK(rank >= 0 && rank <= kMaxRank, "[shape] rank must be in [0, ", kMaxRank, "]; got ",
+                rank);
   Shape shape;
   shape.rank_ = rank;
   std::fill(shape.begin(), shape.end(), value);
@@ -21,8 +23,10 @@ Shape Shape::filled(int64_t rank, int64_t value) {
 void Shape::push_back(int64_t value) { insert(rank_, value); }
 
 void Shape::insert(int64_t position, int64_t value) {
-  TENDRIL_CHECK(rank_ < kMaxRank, "[shape] at most ", kMaxRank, " axes are supported; got ", rank_ + 1);
-  TENDRIL_CHECK(position >= 0 && position <= rank_, "[shape] no position ", position, " in ", *this);
+  TENDRIL_CHECK(rank_ < kMaxRank, "[shape] at most ", kMaxRank, " axes are supported; got ",
+                rank_ + 1);
+  TENDRIL_CHECK(position >= 0 && position <= rank_, "[shape] no position ", position, " in ",
+                *this);
   std::copy_backward(dims_ + position, dims_ + rank_, dims_ + rank_ + 1);
   dims_[position] = value;
   ++rank_;
@@ -48,7 +52,9 @@ int64_t Shape::numel() const {
   return count;
 }
 
-bool operator==(const Shape& a, const Shape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+bool operator==(const Shape& a, const Shape& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
 
 std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   out << '(';

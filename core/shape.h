@@ -17,7 +17,8 @@ class TENDRIL_API Shape {
   static constexpr int kMaxRank = 8;
 
   Shape() = default;
-  Shape(std::initializer_list<int64_t> dims) : Shape(std::span<const int64_t>(dims.begin(), dims.size())) {}
+  Shape(std::initializer_list<int64_t> dims)
+      : Shape(std::span<const int64_t>(dims.begin(), dims.size())) {}
   Shape(const std::vector<int64_t>& dims) : Shape(std::span<const int64_t>(dims)) {}
   Shape(std::span<const int64_t> dims);  // Error when there are more than kMaxRank
   /// `rank` times `value`.
@@ -38,7 +39,8 @@ class TENDRIL_API Shape {
   void insert(int64_t position, int64_t value);
   void erase(int64_t position);
 
-  /// Product of the sizes; 1 for rank 0. Error when it does not fit in 63 bits or a size is negative.
+  /// Product of the sizes; 1 for rank 0. Error when it does not fit in 63 bits or a size is
+  /// negative.
   int64_t numel() const;
   friend TENDRIL_API bool operator==(const Shape& a, const Shape& b);
 

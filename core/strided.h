@@ -27,7 +27,8 @@ void for_each_offset(const Shape& shape, const Strides& strides, Body&& body) {
   }
 }
 
-/// The offset of the element with row-major position `linear` in a tensor of this shape and strides.
+/// The offset of the element with row-major position `linear` in a tensor of this shape and
+/// strides.
 inline int64_t offset_of(int64_t linear, const Shape& shape, const Strides& strides) {
   int64_t offset = 0;
   for (int64_t axis = shape.rank() - 1; axis >= 0; --axis) {

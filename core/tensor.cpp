@@ -33,8 +33,8 @@ bool dense_row_major(const Shape& shape, const Strides& strides) {
 
 int64_t byte_count(const Shape& shape, DType dtype) {
   int64_t bytes = 0;
-  TENDRIL_CHECK(!__builtin_mul_overflow(shape.numel(), size_of(dtype), &bytes),
-                "[tensor] shape ", shape, " of ", dtype, " does not fit in 64 bits");
+  TENDRIL_CHECK(!__builtin_mul_overflow(shape.numel(), size_of(dtype), &bytes), "[tensor] shape ",
+                shape, " of ", dtype, " does not fit in 64 bits");
   return bytes;
 }
 
@@ -47,9 +47,10 @@ const Tensor::Impl& Tensor::impl() const {
 
 Tensor::Impl& Tensor::impl() { return const_cast<Impl&>(std::as_const(*this).impl()); }
 
-Tensor Tensor::view(std::shared_ptr<Storage> storage, int64_t offset, const Shape& shape, const Strides& strides,
-                    DType dtype) {
-  TENDRIL_CHECK(shape.rank() == strides.rank(), "[view] shape ", shape, " and strides ", strides, " differ in rank");
+Tensor Tensor::view(std::shared_ptr<Storage> storage, int64_t offset, const Shape& shape,
+                    const Strides& strides, DType dtype) {
+  TENDRIL_CHECK(shape.rank() == strides.rank(), "[view] shape ", shape, " and strides ", strides,
+                " differ in rank");
   TENDRIL_CHECK(storage, "[view] the storage must not be null");
   auto impl = std::make_shared<Impl>();
   impl->numel = shape.numel();
@@ -61,11 +62,12 @@ Tensor Tensor::view(std::shared_ptr<Storage> storage, int64_t offset, const Shap
       overflow |= __builtin_mul_overflow(strides[i], shape[i] - 1, &reach);
       overflow |= __builtin_add_overflow(end, reach, &end);
     }
-    TENDRIL_CHECK(!overflow && low >= 0 && high < storage->bytes() / size_of(dtype), "[view] shape ", shape,
-                  " with strides ", strides, " at offset ", offset, " leaves the storage of ", storage->bytes(),
-                  " bytes");
-    TENDRIL_CHECK(reinterpret_cast<uintptr_t>(storage->data()) % static_cast<uintptr_t>(size_of(dtype)) == 0,
-                  "[view] the storage is not aligned for ", dtype, "; copy it to memory of its own");
+    TENDRIL_CHECK(!overflow && low >= 0 && high < storage->bytes() / size_of(dtype),
+                  "[view] shape ", shape, " with strides ", strides, " at offset ", offset,
+                  " leaves the storage of ", storage->bytes(), " bytes");
+    TENDRIL_CHECK(
+        reinterpret_cast<uintptr_t>(storage->data()) % static_cast<uintptr_t>(size_of(dtype)) == 0,
+        "[view] the storage is not aligned for ", dtype, "; copy it to memory of its own");
   }
   impl->storage = std::move(storage);
   impl->offset = offset;
@@ -77,12 +79,15 @@ Tensor Tensor::view(std::shared_ptr<Storage> storage, int64_t offset, const Shap
 }
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
-  return view(Storage::allocate(byte_count(shape, dtype), device), 0, shape, contiguous_strides(shape), dtype);
+  return view(Storage::allocate(byte_count(shape, dtype), device), 0, shape,
+              contiguous_strides(shape), dtype);
 }
 
 Tensor Tensor::external(void* data, const Shape& shape, DType dtype, std::shared_ptr<void> owner) {
-  TENDRIL_CHECK(reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(size_of(dtype)) == 0,
-                "[external] memory must be aligned to the element size; got a misaligned pointer for ", dtype);
+  TENDRIL_CHECK(
+      reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(size_of(dtype)) == 0,
+      "[external] memory must be aligned to the element size; got a misaligned pointer for ",
+      dtype);
   auto storage = Storage::wrap(data, byte_count(shape, dtype), Device::cpu(), std::move(owner));
   return view(std::move(storage), 0, shape, contiguous_strides(shape), dtype);
 }
@@ -97,15 +102,17 @@ bool Tensor::is_contiguous() const { return impl().contiguous; }
 const std::shared_ptr<Storage>& Tensor::storage() const { return impl().storage; }
 int64_t Tensor::offset() const { return impl().offset; }
 const std::shared_ptr<AutogradMeta>& Tensor::autograd_slot() const { return impl().slot; }
-void Tensor::set_autograd_slot(std::shared_ptr<AutogradMeta> slot) { impl().slot = std::move(slot); }
+void Tensor::set_autograd_slot(std::shared_ptr<AutogradMeta> slot) {
+  impl().slot = std::move(slot);
+}
 
 void* Tensor::raw_data() const {
   return static_cast<char*>(impl().storage->data()) + impl().offset * size_of(impl().dtype);
 }
 
 void* Tensor::data_of(DType expected) const {
-  TENDRIL_CHECK(dtype() == expected, "[data] the tensor holds ", dtype(), ", not ", expected, "; convert it with to(x, ",
-                expected, ")");
+  TENDRIL_CHECK(dtype() == expected, "[data] the tensor holds ", dtype(), ", not ", expected,
+                "; convert it with to(x, ", expected, ")");
   return raw_data();
 }
 
@@ -128,12 +135,14 @@ namespace {
 
 template <class T>
 std::vector<T> gather_values(const Tensor& x) {
-  TENDRIL_CHECK(x.device().is_cpu(), "[to_vector] the tensor is on ", x.device(), "; move it with to(x, Device::cpu())");
+  TENDRIL_CHECK(x.device().is_cpu(), "[to_vector] the tensor is on ", x.device(),
+                "; move it with to(x, Device::cpu())");
   std::vector<T> values;
   values.reserve(static_cast<size_t>(x.numel()));
   visit_dtype(x.dtype(), [&]<class S>(TypeTag<S>) {
     const S* data = x.data<S>();
-    for_each_offset(x.shape(), x.strides(), [&](int64_t offset) { values.push_back(ops::convert<T>(data[offset])); });
+    for_each_offset(x.shape(), x.strides(),
+                    [&](int64_t offset) { values.push_back(ops::convert<T>(data[offset])); });
   });
   return values;
 }
@@ -141,15 +150,15 @@ std::vector<T> gather_values(const Tensor& x) {
 }  // namespace
 
 // The conversions are compiled once here, for all element types.
-#define TENDRIL_INSTANTIATE_READS(T)                                                                        \
-  template <>                                                                                               \
-  TENDRIL_API std::vector<T> Tensor::to_vector<T>() const {                                                 \
-    return gather_values<T>(*this);                                                                         \
-  }                                                                                                         \
-  template <>                                                                                               \
-  TENDRIL_API T Tensor::item<T>() const {                                                                   \
-    TENDRIL_CHECK(numel() == 1, "[item] needs a tensor with one element; got shape ", shape());             \
-    return gather_values<T>(*this)[0];                                                                      \
+#define TENDRIL_INSTANTIATE_READS(T)                                                            \
+  template <>                                                                                   \
+  TENDRIL_API std::vector<T> Tensor::to_vector<T>() const {                                     \
+    return gather_values<T>(*this);                                                             \
+  }                                                                                             \
+  template <>                                                                                   \
+  TENDRIL_API T Tensor::item<T>() const {                                                       \
+    TENDRIL_CHECK(numel() == 1, "[item] needs a tensor with one element; got shape ", shape()); \
+    return gather_values<T>(*this)[0];                                                          \
   }
 TENDRIL_INSTANTIATE_READS(double)
 TENDRIL_INSTANTIATE_READS(float)

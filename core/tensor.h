@@ -43,13 +43,15 @@ class TENDRIL_API Tensor {
   /// `owner` keeps it alive; pass null when the memory outlives the tensor.
   template <class T>
   static Tensor external(T* data, const Shape& shape, std::shared_ptr<void> owner = nullptr);
-  static Tensor external(void* data, const Shape& shape, DType dtype, std::shared_ptr<void> owner = nullptr);
+  static Tensor external(void* data, const Shape& shape, DType dtype,
+                         std::shared_ptr<void> owner = nullptr);
   /// Takes over a vector without copying its elements.
   template <class T>
   static Tensor adopt(std::vector<T>&& values, const Shape& shape);
-  /// A view with any layout of existing storage; bounds are checked. `offset` and `strides` are in elements.
-  static Tensor view(std::shared_ptr<Storage> storage, int64_t offset, const Shape& shape, const Strides& strides,
-                     DType dtype);
+  /// A view with any layout of existing storage; bounds are checked. `offset` and `strides` are in
+  /// elements.
+  static Tensor view(std::shared_ptr<Storage> storage, int64_t offset, const Shape& shape,
+                     const Strides& strides, DType dtype);
 
   // ---- what it is
 
@@ -85,8 +87,8 @@ class TENDRIL_API Tensor {
   T item() const;
   /// Counts in-place changes; the tape compares it with the value at the time of saving.
   void bump_version() const { storage()->bump_version(); }
-  /// Makes this handle (and all its copies) refer to `source`'s memory, layout and dtype: how a Module
-  /// changes the dtype or device of a parameter that others already hold.
+  /// Makes this handle (and all its copies) refer to `source`'s memory, layout and dtype: how a
+  /// Module changes the dtype or device of a parameter that others already hold.
   void set_data(const Tensor& source);
   /// True when no other Tensor handle and no view shares the memory.
   bool is_unique() const;
@@ -131,20 +133,23 @@ class TENDRIL_API WeakTensor {
   std::weak_ptr<Tensor::Impl> impl_;
 };
 
-/// NumPy-like text, a row per line: `[[1, 2], [3, 4]] f32 (2, 2) cpu`. Columns are aligned; beyond 1000
-/// elements long axes are shortened with "..."; a tensor elsewhere than on the CPU shows no numbers.
+/// NumPy-like text, a row per line: `[[1, 2], [3, 4]] f32 (2, 2) cpu`. Columns are aligned; beyond
+/// 1000 elements long axes are shortened with "..."; a tensor elsewhere than on the CPU shows no
+/// numbers.
 TENDRIL_API std::ostream& operator<<(std::ostream& out, const Tensor& tensor);
 TENDRIL_API std::string to_string(const Tensor& tensor);
 
 // ---------------------------------------------------------------------------------------------
 
 template <class T>
-T* Tensor::data() const { return static_cast<T*>(data_of(dtype_of<std::remove_const_t<T>>())); }
+T* Tensor::data() const {
+  return static_cast<T*>(data_of(dtype_of<std::remove_const_t<T>>()));
+}
 
 template <class T>
 std::span<T> Tensor::span() const {
-  TENDRIL_CHECK(is_contiguous(), "[span] needs a contiguous tensor; got strides ", strides(), " for shape ", shape(),
-                "; call contiguous(x) first");
+  TENDRIL_CHECK(is_contiguous(), "[span] needs a contiguous tensor; got strides ", strides(),
+                " for shape ", shape(), "; call contiguous(x) first");
   return {data<T>(), static_cast<size_t>(numel())};
 }
 

@@ -31,7 +31,9 @@ void parallel_chunks(int64_t count, int64_t chunk, ChunkBody body) {
   chunk = std::clamp<int64_t>(chunk, 1, count);
   const int64_t chunks = (count - 1) / chunk + 1;
   const int threads = static_cast<int>(std::min<int64_t>(num_threads(), chunks));
-  const auto run = [&](int64_t i) { body(i * chunk, i * chunk + std::min(chunk, count - i * chunk)); };
+  const auto run = [&](int64_t i) {
+    body(i * chunk, i * chunk + std::min(chunk, count - i * chunk));
+  };
   if (threads <= 1 || omp_in_parallel()) {
     for (int64_t i = 0; i < chunks; ++i) run(i);
     return;

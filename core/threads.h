@@ -9,7 +9,8 @@
 
 namespace tendril {
 
-/// How many threads an operation may use; at first what OpenMP says (OMP_NUM_THREADS, else all cores).
+/// How many threads an operation may use; at first what OpenMP says (OMP_NUM_THREADS, else all
+/// cores).
 TENDRIL_API int num_threads();
 /// Caps it for the whole process; 1 keeps all work in the calling thread. Error below 1.
 TENDRIL_API void set_num_threads(int count);
@@ -22,7 +23,9 @@ class ChunkBody {
   template <class Body>
   ChunkBody(Body& body)
       : object_(const_cast<void*>(static_cast<const void*>(&body))),
-        call_([](void* object, int64_t begin, int64_t end) { (*static_cast<Body*>(object))(begin, end); }) {}
+        call_([](void* object, int64_t begin, int64_t end) {
+          (*static_cast<Body*>(object))(begin, end);
+        }) {}
   void operator()(int64_t begin, int64_t end) const { call_(object_, begin, end); }
 
  private:

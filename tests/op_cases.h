@@ -1,5 +1,5 @@
-// The data of the table-driven op test (tests/test_ops.cpp). One row per structured op of ops.def (the
-// pointwise ones are generated from their rows); a test fails when a row is missing.
+// The data of the table-driven op test (tests/test_ops.cpp). One row per structured op of ops.def
+// (the pointwise ones are generated from their rows); a test fails when a row is missing.
 //
 // A case only builds: inputs are made, `run` applies the op. From that the test derives
 //   - a finite-difference gradient check in f64 of every differentiable input,
@@ -7,7 +7,8 @@
 //   - bf16 and f16 against f32 within their rounding,
 //   - two runs give the same bits, also with 1, 2 and 4 threads,
 //   - that a NONDIFF op throws with its name when a gradient reaches it.
-// Broadcast, empty, golden and error tests that need expected values stand in tests/test_<family>.cpp.
+// Broadcast, empty, golden and error tests that need expected values stand in
+// tests/test_<family>.cpp.
 #pragma once
 
 #include <functional>
@@ -21,9 +22,9 @@ namespace tendril::testing {
 
 struct OpInput {
   Shape shape;
-  double low = -2.0, high = 2.0;   // uniform; |x| >= 0.05 so that kinks at 0 are avoided
-  bool differentiable = true;      // false: passed as is, no gradient is checked
-  Tensor value = {};               // when defined: used instead of random numbers (indices, masks)
+  double low = -2.0, high = 2.0;  // uniform; |x| >= 0.05 so that kinks at 0 are avoided
+  bool differentiable = true;     // false: passed as is, no gradient is checked
+  Tensor value = {};              // when defined: used instead of random numbers (indices, masks)
 };
 
 struct OpCase {
@@ -31,8 +32,9 @@ struct OpCase {
   std::string label;  // e.g. "softmax axis 0"
   std::vector<OpInput> inputs;
   std::function<Tensor(const std::vector<Tensor>&)> run;
-  double half_tolerance = 1.0;  // multiplies the allowed bf16/f16 error, for ops that chain many roundings
-  bool half = true;             // false: the op is not defined for 16-bit floats
+  double half_tolerance =
+      1.0;           // multiplies the allowed bf16/f16 error, for ops that chain many roundings
+  bool half = true;  // false: the op is not defined for 16-bit floats
 };
 
 // Each family appends its cases; every file tests/op_cases_<family>.cpp defines one of these.

@@ -5,24 +5,32 @@
 namespace tendril::testing {
 namespace {
 
-OpCase attention_case(const std::string& label, const Shape& q, const Shape& k, const AttentionOptions& options) {
-  return {Op::scaled_dot_product_attention, "attention " + label, {{q}, {k}, {k}},
+OpCase attention_case(const std::string& label, const Shape& q, const Shape& k,
+                      const AttentionOptions& options) {
+  return {Op::scaled_dot_product_attention,
+          "attention " + label,
+          {{q}, {k}, {k}},
           [options](const std::vector<Tensor>& in) {
             manual_seed(5);  // the same dropout mask on every call
             return scaled_dot_product_attention(in[0], in[1], in[2], options);
-          }, 4.0};
+          },
+          4.0};
 }
 
 }  // namespace
 
 std::vector<OpCase> attention_cases() {
-  const Tensor boolean = Tensor::from<bool>({true, false, true, true, false, false, false, true, true}, {3, 3});
-  const Tensor additive = Tensor::from<double>({0.5, -0.3, 0.1, 0.2, 0.0, -1.0, 0.7, 0.4, -0.2}, {1, 1, 3, 3});
+  const Tensor boolean =
+      Tensor::from<bool>({true, false, true, true, false, false, false, true, true}, {3, 3});
+  const Tensor additive =
+      Tensor::from<double>({0.5, -0.3, 0.1, 0.2, 0.0, -1.0, 0.7, 0.4, -0.2}, {1, 1, 3, 3});
   return {
       attention_case("full", {2, 2, 3, 4}, {2, 2, 5, 4}, {}),
       attention_case("causal", {1, 2, 4, 3}, {1, 2, 4, 3}, {.causal = true}),
-      attention_case("causal, fewer queries than keys", {1, 1, 2, 3}, {1, 1, 5, 3}, {.causal = true}),
-      attention_case("causal, more queries than keys", {1, 1, 5, 3}, {1, 1, 2, 3}, {.causal = true}),
+      attention_case("causal, fewer queries than keys", {1, 1, 2, 3}, {1, 1, 5, 3},
+                     {.causal = true}),
+      attention_case("causal, more queries than keys", {1, 1, 5, 3}, {1, 1, 2, 3},
+                     {.causal = true}),
       attention_case("window", {1, 1, 6, 2}, {1, 1, 6, 2}, {.causal = true, .window = 2}),
       attention_case("grouped", {1, 4, 3, 2}, {1, 2, 3, 2}, {.causal = true}),
       attention_case("boolean mask", {2, 1, 3, 2}, {2, 1, 3, 2}, {.mask = boolean}),

@@ -1,4 +1,5 @@
-// The matrix product below matmul(): every form, size class and dtype against exact integer arithmetic.
+// The matrix product below matmul(): every form, size class and dtype against exact integer
+// arithmetic.
 
 #include <doctest/doctest.h>
 
@@ -17,15 +18,22 @@ using tendril::cpu::MatrixView;
 namespace {
 
 // Whole numbers from -8 to 8: products and sums up to K = 2048 are exact in every dtype.
-int entry(int64_t i, int salt) { return static_cast<int>((static_cast<uint64_t>(i) * 2654435761u + salt * 97u) >> 7) % 17 - 8; }
+int entry(int64_t i, int salt) {
+  return static_cast<int>((static_cast<uint64_t>(i) * 2654435761u + salt * 97u) >> 7) % 17 - 8;
+}
 
 template <class T>
 struct Matrix {
   Matrix(int64_t rows, int64_t columns, bool transposed, int salt)
-      : data(static_cast<size_t>(rows * columns)), row(transposed ? 1 : columns), column(transposed ? rows : 1) {
-    for (size_t i = 0; i < data.size(); ++i) data[i] = T(static_cast<float>(entry(static_cast<int64_t>(i), salt)));
+      : data(static_cast<size_t>(rows * columns)),
+        row(transposed ? 1 : columns),
+        column(transposed ? rows : 1) {
+    for (size_t i = 0; i < data.size(); ++i)
+      data[i] = T(static_cast<float>(entry(static_cast<int64_t>(i), salt)));
   }
-  int at(int64_t i, int64_t j) const { return static_cast<int>(static_cast<float>(data[static_cast<size_t>(i * row + j * column)])); }
+  int at(int64_t i, int64_t j) const {
+    return static_cast<int>(static_cast<float>(data[static_cast<size_t>(i * row + j * column)]));
+  }
   MatrixView view() const { return {data.data(), dtype_of<T>(), row, column}; }
 
   std::vector<T> data;
@@ -44,7 +52,8 @@ std::vector<int> exact_product(const auto& a, const auto& b, int64_t M, int64_t 
 
 // Rows of C lie apart; what is between them must not be touched.
 template <class In, class Out>
-int64_t wrong_elements(int64_t M, int64_t N, int64_t K, bool a_transposed, bool b_transposed, bool accumulate, bool with_bias) {
+int64_t wrong_elements(int64_t M, int64_t N, int64_t K, bool a_transposed, bool b_transposed,
+                       bool accumulate, bool with_bias) {
   const Matrix<In> a(M, K, a_transposed, 1), b(K, N, b_transposed, 2);
   const std::vector<int> expected = exact_product(a, b, M, N, K);
   const int64_t row = N + 3;
@@ -63,7 +72,8 @@ int64_t wrong_elements(int64_t M, int64_t N, int64_t K, bool a_transposed, bool 
         const float sum = static_cast<float>(expected[static_cast<size_t>(i * N + j)]);
         want = sum + (accumulate ? 5.0f : 0.0f) + (with_bias ? static_cast<float>(j % 7) : 0.0f);
       }
-      wrong += static_cast<float>(c[static_cast<size_t>(i * row + j)]) != static_cast<float>(Out(want));
+      wrong +=
+          static_cast<float>(c[static_cast<size_t>(i * row + j)]) != static_cast<float>(Out(want));
     }
   return wrong + (static_cast<float>(c.back()) != 5.0f);
 }
@@ -73,15 +83,17 @@ struct Size {
 };
 
 constexpr Size kSizes[] = {
-    {1, 1, 1},    {1, 33, 7},    {3, 50, 64},  {5, 31, 128},  {7, 16, 17},   {8, 40, 96},    {9, 130, 64},  {13, 65, 30},
-    {14, 32, 16}, {15, 33, 257}, {16, 64, 64}, {28, 200, 33}, {29, 17, 255}, {64, 64, 64},   {65, 1, 100},  {113, 129, 70},
-    {127, 2, 5},  {130, 300, 2}, {224, 31, 9}, {20, 700, 40}, {33, 64, 1024}, {6, 512, 1030}, {250, 270, 260},
+    {1, 1, 1},     {1, 33, 7},    {3, 50, 64},    {5, 31, 128},   {7, 16, 17},     {8, 40, 96},
+    {9, 130, 64},  {13, 65, 30},  {14, 32, 16},   {15, 33, 257},  {16, 64, 64},    {28, 200, 33},
+    {29, 17, 255}, {64, 64, 64},  {65, 1, 100},   {113, 129, 70}, {127, 2, 5},     {130, 300, 2},
+    {224, 31, 9},  {20, 700, 40}, {33, 64, 1024}, {6, 512, 1030}, {250, 270, 260},
 };
 
 }  // namespace
 
 TEST_SUITE("gemm") {
-  TEST_CASE_TEMPLATE("exact on whole numbers, in all four forms", T, float, double, bfloat16, float16) {
+  TEST_CASE_TEMPLATE("exact on whole numbers, in all four forms", T, float, double, bfloat16,
+                     float16) {
     using Sum = std::conditional_t<std::is_same_v<T, double>, double, float>;
     for (const Size& s : kSizes)
       for (int form = 0; form < 4; ++form) {
@@ -125,7 +137,8 @@ TEST_SUITE("gemm") {
     std::vector<float> c(6, 3.0f), bias{1, 2, 3};
     gemm(2, 3, 0, {c.data(), f32, 0, 1}, {c.data(), f32, 3, 1}, {c.data(), f32, 3, true});
     CHECK(c == std::vector<float>(6, 3.0f));
-    gemm(2, 3, 0, {c.data(), f32, 0, 1}, {c.data(), f32, 3, 1}, {c.data(), f32, 3, false, bias.data()});
+    gemm(2, 3, 0, {c.data(), f32, 0, 1}, {c.data(), f32, 3, 1},
+         {c.data(), f32, 3, false, bias.data()});
     CHECK(c == std::vector<float>{1, 2, 3, 1, 2, 3});
     gemm(2, 3, 0, {c.data(), f32, 0, 1}, {c.data(), f32, 3, 1}, {c.data(), f32, 3});
     CHECK(c == std::vector<float>(6, 0.0f));
@@ -133,7 +146,8 @@ TEST_SUITE("gemm") {
 
   TEST_CASE("the same bits for 1, 2, 3 and 4 threads") {
     const int before = num_threads();
-    for (const Size& s : {Size{300, 260, 700}, Size{16, 900, 512}, Size{4, 900, 512}, Size{50, 3000, 64}}) {
+    for (const Size& s :
+         {Size{300, 260, 700}, Size{16, 900, 512}, Size{4, 900, 512}, Size{50, 3000, 64}}) {
       std::vector<float> a(static_cast<size_t>(s.M * s.K)), b(static_cast<size_t>(s.K * s.N));
       for (size_t i = 0; i < a.size(); ++i) a[i] = std::sin(static_cast<float>(i));
       for (size_t i = 0; i < b.size(); ++i) b[i] = std::cos(static_cast<float>(i));
@@ -151,7 +165,8 @@ TEST_SUITE("gemm") {
 
   TEST_CASE("rounding errors stay within 2 K eps sum |a||b|") {
     const int64_t M = 20, N = 70, K = 3000;
-    std::vector<float> a(static_cast<size_t>(M * K)), b(static_cast<size_t>(K * N)), c(static_cast<size_t>(M * N));
+    std::vector<float> a(static_cast<size_t>(M * K)), b(static_cast<size_t>(K * N)),
+        c(static_cast<size_t>(M * N));
     for (size_t i = 0; i < a.size(); ++i) a[i] = std::sin(static_cast<float>(i) * 0.37f);
     for (size_t i = 0; i < b.size(); ++i) b[i] = std::cos(static_cast<float>(i) * 0.11f);
     gemm(M, N, K, {a.data(), f32, K, 1}, {b.data(), f32, N, 1}, c.data(), N);
@@ -159,11 +174,13 @@ TEST_SUITE("gemm") {
       for (int64_t j = 0; j < N; ++j) {
         double sum = 0, magnitude = 0;
         for (int64_t k = 0; k < K; ++k) {
-          const double product = static_cast<double>(a[static_cast<size_t>(i * K + k)]) * b[static_cast<size_t>(k * N + j)];
+          const double product = static_cast<double>(a[static_cast<size_t>(i * K + k)]) *
+                                 b[static_cast<size_t>(k * N + j)];
           sum += product;
           magnitude += std::fabs(product);
         }
-        REQUIRE(std::fabs(c[static_cast<size_t>(i * N + j)] - sum) <= 2.0 * K * 0x1p-24 * magnitude);
+        REQUIRE(std::fabs(c[static_cast<size_t>(i * N + j)] - sum) <=
+                2.0 * K * 0x1p-24 * magnitude);
       }
   }
 }

@@ -13,7 +13,10 @@
 #include <string>
 #include <vector>
 
+#include "test_tools.h"
+
 using namespace tendril;
+using namespace tendril::testing;
 using nn::models::Gpt2;
 using nn::models::Gpt2Config;
 
@@ -39,19 +42,6 @@ double standard_deviation(const Tensor& x) {
   double squares = 0.0;
   for (const double value : x.to_vector<double>()) squares += value * value;
   return std::sqrt(squares / static_cast<double>(x.numel()));
-}
-
-std::string message_of(const auto& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 // A fresh folder, removed at the end.

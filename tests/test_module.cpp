@@ -13,7 +13,10 @@
 #include <type_traits>
 #include <vector>
 
+#include "test_tools.h"
+
 using namespace tendril;
+using namespace tendril::testing;
 
 namespace {
 
@@ -50,19 +53,6 @@ std::vector<std::string> names(const std::vector<NamedTensor>& list) {
   std::vector<std::string> result;
   for (const NamedTensor& entry : list) result.push_back(entry.name);
   return result;
-}
-
-std::string message_of(const auto& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 Mlp make_mlp() { return Mlp(); }

@@ -23,13 +23,15 @@ using Inputs = std::vector<Tensor>;
 
 // ------------------------------------------------------------------ cases
 
-void add_unary(std::vector<OpCase>& cases, Op op, double low, double high, Tensor (*function)(const Tensor&)) {
+void add_unary(std::vector<OpCase>& cases, Op op, double low, double high,
+               Tensor (*function)(const Tensor&)) {
   const auto run = [function](const Inputs& in) { return function(in[0]); };
   cases.push_back({op, name(op), {{{3, 4}, low, high}}, run});
   cases.push_back({op, std::string(name(op)) + " 0-d", {{{}, low, high}}, run});
 }
 
-void add_binary(std::vector<OpCase>& cases, Op op, OpInput a, OpInput b, Tensor (*function)(const Tensor&, const Tensor&)) {
+void add_binary(std::vector<OpCase>& cases, Op op, OpInput a, OpInput b,
+                Tensor (*function)(const Tensor&, const Tensor&)) {
   const auto run = [function](const Inputs& in) { return function(in[0], in[1]); };
   const auto with = [&](const std::string& label, const Shape& a_shape, const Shape& b_shape) {
     a.shape = a_shape;
@@ -45,17 +47,21 @@ void add_binary(std::vector<OpCase>& cases, Op op, OpInput a, OpInput b, Tensor 
 std::vector<OpCase> pointwise_cases() {
   std::vector<OpCase> cases;
 #define UNARY(op, F, kind, saves, low, high) add_unary(cases, Op::op, low, high, tendril::op);
-#define UNARY1(op, F, kind, saves, low, high, parameter)                                                    \
-  for (double value : {0.25, 0.0})                                                                          \
-    cases.push_back({Op::op, std::string(#op " ") + std::to_string(value), {{{3, 4}, low, high}},           \
+#define UNARY1(op, F, kind, saves, low, high, parameter)           \
+  for (double value : {0.25, 0.0})                                 \
+    cases.push_back({Op::op,                                       \
+                     std::string(#op " ") + std::to_string(value), \
+                     {{{3, 4}, low, high}},                        \
                      [value](const Inputs& in) { return tendril::op(in[0], value); }});
 #define UNARY_NONDIFF(op, F, kind, why) add_unary(cases, Op::op, -3, 3, tendril::op);
-#define BINARY(op, F, kind, alow, ahigh, blow, bhigh)                              \
-  add_binary(cases, Op::op, {{}, alow, ahigh}, {{}, blow, bhigh}, tendril::op);    \
-  cases.push_back({Op::op, #op " number right", {{{3, 4}, alow, ahigh}},           \
-                   [](const Inputs& in) { return tendril::op(in[0], 1.5); }});     \
-  cases.push_back({Op::op, #op " number left", {{{3, 4}, blow, bhigh}},            \
-                   [](const Inputs& in) { return tendril::op(1.5, in[0]); }});
+#define BINARY(op, F, kind, alow, ahigh, blow, bhigh)                                           \
+  add_binary(cases, Op::op, {{}, alow, ahigh}, {{}, blow, bhigh}, tendril::op);                 \
+  cases.push_back({Op::op, #op " number right", {{{3, 4}, alow, ahigh}}, [](const Inputs& in) { \
+                     return tendril::op(in[0], 1.5);                                            \
+                   }});                                                                         \
+  cases.push_back({Op::op, #op " number left", {{{3, 4}, blow, bhigh}}, [](const Inputs& in) {  \
+                     return tendril::op(1.5, in[0]);                                            \
+                   }});
 #define COMPARE(op, F) add_binary(cases, Op::op, {{}, -2, 2}, {{}, -2, 2}, tendril::op);
 #include <tendril/core/ops/ops.def>
   return cases;
@@ -64,7 +70,8 @@ std::vector<OpCase> pointwise_cases() {
 const std::vector<OpCase>& all_cases() {
   static const std::vector<OpCase> cases = [] {
     std::vector<OpCase> all = pointwise_cases();
-    for (auto make : {reduce_cases, layout_cases, algebra_cases, layer_cases, attention_cases, loss_cases})
+    for (auto make :
+         {reduce_cases, layout_cases, algebra_cases, layer_cases, attention_cases, loss_cases})
       for (OpCase& one : make()) all.push_back(std::move(one));
     return all;
   }();
@@ -90,7 +97,8 @@ bool takes_grad(const OpInput& input) {
 }
 
 bool takes_grad(const OpCase& one) {
-  return std::any_of(one.inputs.begin(), one.inputs.end(), [](const OpInput& input) { return takes_grad(input); });
+  return std::any_of(one.inputs.begin(), one.inputs.end(),
+                     [](const OpInput& input) { return takes_grad(input); });
 }
 
 Inputs make_inputs(const OpCase& one, DType dtype, bool with_grad) {
@@ -137,7 +145,8 @@ struct Outcome {
 Outcome run_both_ways(const OpCase& one, const Inputs& inputs) {
   Outcome outcome{one.run(inputs), {}};
   if (!differentiable(one)) return outcome;
-  const Tensor weights = to(rand(outcome.output.shape(), f64, RandomKey{3, 0, Stream::noise}), outcome.output.dtype());
+  const Tensor weights =
+      to(rand(outcome.output.shape(), f64, RandomKey{3, 0, Stream::noise}), outcome.output.dtype());
   Inputs wanted;
   for (const Tensor& input : inputs)
     if (input.requires_grad()) wanted.push_back(input);
@@ -168,7 +177,8 @@ double difference(const Tensor& a, const Tensor& b) {
   return worst;
 }
 
-bool graph_contains(const std::shared_ptr<detail::Node>& node, Op op, std::set<const detail::Node*>& seen) {
+bool graph_contains(const std::shared_ptr<detail::Node>& node, Op op,
+                    std::set<const detail::Node*>& seen) {
   if (!node || !seen.insert(node.get()).second) return false;
   if (node->op == op) return true;
   return std::any_of(node->inputs.begin(), node->inputs.end(),
@@ -184,7 +194,8 @@ TEST_SUITE("ops") {
     for (const OpCase& one : all_cases()) {
       CAPTURE(one.label);
       Inputs inputs = make_inputs(one, f64, true);
-      if (one.op == Op::contiguous) inputs[0] = strided_copy(inputs[0]);  // of a dense tensor it does nothing
+      if (one.op == Op::contiguous)
+        inputs[0] = strided_copy(inputs[0]);  // of a dense tensor it does nothing
       const Tensor output = one.run(inputs);
       if (!takes_grad(one)) {  // an op of indices only
         recorded.insert(one.op);
@@ -220,7 +231,8 @@ TEST_SUITE("ops") {
       for (const Tensor& input : dense) strided.push_back(strided_copy(input));
       const Outcome expected = run_both_ways(one, dense), got = run_both_ways(one, strided);
       CHECK(difference(got.output, expected.output) <= 1e-12);
-      for (size_t i = 0; i < expected.grads.size(); ++i) CHECK(difference(got.grads[i], expected.grads[i]) <= 1e-12);
+      for (size_t i = 0; i < expected.grads.size(); ++i)
+        CHECK(difference(got.grads[i], expected.grads[i]) <= 1e-12);
     }
   }
 
@@ -258,7 +270,8 @@ TEST_SUITE("ops") {
         set_num_threads(threads);
         const Outcome got = run_both_ways(one, inputs);
         CHECK(same_bits(got.output, expected.output));
-        for (size_t i = 0; i < expected.grads.size(); ++i) CHECK(same_bits(got.grads[i], expected.grads[i]));
+        for (size_t i = 0; i < expected.grads.size(); ++i)
+          CHECK(same_bits(got.grads[i], expected.grads[i]));
       }
     }
     set_num_threads(before);

@@ -10,7 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "test_tools.h"
+
 using namespace tendril;
+using namespace tendril::testing;
 
 namespace {
 
@@ -47,19 +50,6 @@ void check_trace(const std::vector<double>& got, const std::vector<double>& expe
                  double tolerance) {
   REQUIRE(got.size() == expected.size());
   for (size_t i = 0; i < got.size(); ++i) CHECK(std::abs(got[i] - expected[i]) <= tolerance);
-}
-
-std::string message_of(const auto& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

@@ -304,7 +304,8 @@ TEST_SUITE("reduce") {
     numbers[5] = std::nanf("");
     numbers.back() = 9.0f;
     const Tensor x = Tensor::from(numbers, {100000});
-    for (const Tensor& y : {sum(x), mean(x), max(x), min(x), logsumexp(x), norm(x), norm(x, INFINITY), var(x), prod(x)})
+    for (const Tensor& y : {sum(x), mean(x), max(x), min(x), logsumexp(x), norm(x),
+                            norm(x, INFINITY), var(x), prod(x)})
       CHECK(std::isnan(y.item<double>()));
     CHECK(argmax(x).item<int64_t>() == 5);
   }

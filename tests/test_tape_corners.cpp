@@ -9,33 +9,16 @@
 
 #include <tendril/tendril.h>
 
+#include "test_tools.h"
+
 using namespace tendril;
+using namespace tendril::testing;
 
 namespace {
 
 using Inputs = std::vector<Tensor>;
 using Numbers = std::vector<double>;
 
-Tensor leaf(std::initializer_list<double> values) {
-  Tensor x = Tensor::from<double>(values, {static_cast<int64_t>(values.size())});
-  return x.requires_grad_();
-}
-
-Numbers numbers(const Tensor& x) { return x.to_vector<double>(); }
-
-template <class Body>
-std::string message_of(Body body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 }  // namespace
 

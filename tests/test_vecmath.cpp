@@ -20,7 +20,8 @@ double ulps(float got, double exact) {
 template <class Function, class Exact>
 double largest_error(Function function, Exact exact) {
   double worst = 0.0;
-  for (uint64_t bits = 0; bits < (uint64_t{1} << 32); bits += 4099) {  // a million floats of all sizes
+  for (uint64_t bits = 0; bits < (uint64_t{1} << 32);
+       bits += 4099) {  // a million floats of all sizes
     const auto x = __builtin_bit_cast(float, static_cast<uint32_t>(bits));
     if (std::isnan(x)) continue;
     worst = std::fmax(worst, ulps(function(x), exact(static_cast<double>(x))));
@@ -33,10 +34,14 @@ double largest_error(Function function, Exact exact) {
 TEST_SUITE("vecmath") {
   TEST_CASE("stated accuracy over all magnitudes") {
     using namespace tendril;
-    CHECK(largest_error([](float x) { return vec::exp(x); }, [](double x) { return std::exp(x); }) <= 2.0);
-    CHECK(largest_error([](float x) { return vec::log(x); }, [](double x) { return std::log(x); }) <= 2.0);
-    CHECK(largest_error([](float x) { return vec::tanh(x); }, [](double x) { return std::tanh(x); }) <= 3.0);
-    CHECK(largest_error([](float x) { return vec::erf(x); }, [](double x) { return std::erf(x); }) <= 3.0);
+    CHECK(largest_error([](float x) { return vec::exp(x); },
+                        [](double x) { return std::exp(x); }) <= 2.0);
+    CHECK(largest_error([](float x) { return vec::log(x); },
+                        [](double x) { return std::log(x); }) <= 2.0);
+    CHECK(largest_error([](float x) { return vec::tanh(x); },
+                        [](double x) { return std::tanh(x); }) <= 3.0);
+    CHECK(largest_error([](float x) { return vec::erf(x); },
+                        [](double x) { return std::erf(x); }) <= 3.0);
   }
 
   TEST_CASE("dense sampling where the methods change over") {
@@ -47,8 +52,10 @@ TEST_SUITE("vecmath") {
       exp_error = std::fmax(exp_error, ulps(vec::exp(x), std::exp(static_cast<double>(x))));
       tanh_error = std::fmax(tanh_error, ulps(vec::tanh(x), std::tanh(static_cast<double>(x))));
       erf_error = std::fmax(erf_error, ulps(vec::erf(x), std::erf(static_cast<double>(x))));
-      sigmoid_error = std::fmax(sigmoid_error, ulps(vec::sigmoid(x), 1 / (1 + std::exp(-static_cast<double>(x)))));
-      if (x > 0) log_error = std::fmax(log_error, ulps(vec::log(x), std::log(static_cast<double>(x))));
+      sigmoid_error = std::fmax(sigmoid_error,
+                                ulps(vec::sigmoid(x), 1 / (1 + std::exp(-static_cast<double>(x)))));
+      if (x > 0)
+        log_error = std::fmax(log_error, ulps(vec::log(x), std::log(static_cast<double>(x))));
     }
     CHECK(exp_error <= 2.0);
     CHECK(log_error <= 2.0);
@@ -59,7 +66,8 @@ TEST_SUITE("vecmath") {
 
   TEST_CASE("special values") {
     using namespace tendril;
-    const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+    const float inf = std::numeric_limits<float>::infinity(),
+                nan = std::numeric_limits<float>::quiet_NaN();
     CHECK(vec::exp(inf) == inf);
     CHECK(vec::exp(-inf) == 0.0f);
     CHECK(std::isnan(vec::exp(nan)));

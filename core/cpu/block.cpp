@@ -12,18 +12,23 @@ constexpr bool is_half = std::is_same_v<T, bfloat16> || std::is_same_v<T, float1
 
 template <class T, class S>
 void convert_dense(const S* from, T* to, int64_t n) {
-  if constexpr ((is_half<S> && std::is_same_v<T, float>) || (is_half<T> && std::is_same_v<S, float>)) {
+  if constexpr ((is_half<S> && std::is_same_v<T, float>) ||
+                (is_half<T> && std::is_same_v<S, float>)) {
     convert_run(from, to, n);
   } else {
     for (int64_t i = 0; i < n; ++i) {
-      if constexpr (std::is_same_v<T, bool>) to[i] = from[i] != S(0);
-      else if constexpr (is_half<T>) to[i] = T(static_cast<float>(from[i]));
-      else to[i] = static_cast<T>(from[i]);
+      if constexpr (std::is_same_v<T, bool>)
+        to[i] = from[i] != S(0);
+      else if constexpr (is_half<T>)
+        to[i] = T(static_cast<float>(from[i]));
+      else
+        to[i] = static_cast<T>(from[i]);
     }
   }
 }
 
-// Drops size-1 axes and merges an axis with the next one when together they are one arithmetic sequence.
+// Drops size-1 axes and merges an axis with the next one when together they are one arithmetic
+// sequence.
 void merge_axes(Shape& shape, Strides& strides) {
   Shape merged_shape;
   Strides merged_strides;
@@ -44,7 +49,8 @@ void merge_axes(Shape& shape, Strides& strides) {
 }
 
 template <class T, class S>
-void gather(const S* data, const Shape& shape, const Strides& strides, int64_t begin, int64_t n, T* out) {
+void gather(const S* data, const Shape& shape, const Strides& strides, int64_t begin, int64_t n,
+            T* out) {
   const int64_t last = shape.rank() - 1;
   const int64_t inner = shape[last], step = strides[last];
   Shape index = Shape::filled(last, 0);
@@ -97,8 +103,10 @@ const T* BlockReader::read(int64_t begin, int64_t n, T* buffer) const {
   if (contiguous_ && dtype_ == dtype_of<T>()) return static_cast<const T*>(data_) + begin;
   visit_dtype(dtype_, [&]<class S>(TypeTag<S>) {
     const S* data = static_cast<const S*>(data_);
-    if (contiguous_) convert_dense(data + begin, buffer, n);
-    else gather(data, shape_, strides_, begin, n, buffer);
+    if (contiguous_)
+      convert_dense(data + begin, buffer, n);
+    else
+      gather(data, shape_, strides_, begin, n, buffer);
   });
   return buffer;
 }

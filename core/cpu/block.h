@@ -1,7 +1,7 @@
 // Reading and writing tensors block by block in a computing type, whatever their layout and dtype.
 //
-// Kernels then exist only for contiguous float, double and int64_t blocks; strides, broadcasting and
-// 16-bit formats cost one pass through a buffer that stays in the first-level cache.
+// Kernels then exist only for contiguous float, double and int64_t blocks; strides, broadcasting
+// and 16-bit formats cost one pass through a buffer that stays in the first-level cache.
 #pragma once
 
 #include <tendril/core/strided.h>
@@ -18,8 +18,8 @@ class BlockReader {
   BlockReader(const Tensor& tensor, const Shape& broadcast_to);
   explicit BlockReader(double scalar) : scalar_(scalar), is_scalar_(true) {}
 
-  /// `n` <= kBlock elements from row-major position `begin`: a pointer into the tensor when it holds
-  /// them as T one after the other, else `buffer` filled with them.
+  /// `n` <= kBlock elements from row-major position `begin`: a pointer into the tensor when it
+  /// holds them as T one after the other, else `buffer` filled with them.
   template <class T>
   const T* read(int64_t begin, int64_t n, T* buffer) const;
 
@@ -33,7 +33,8 @@ class BlockReader {
   Strides strides_;
 };
 
-/// Stores `n` elements at row-major position `begin` of a contiguous tensor, converted to its dtype.
+/// Stores `n` elements at row-major position `begin` of a contiguous tensor, converted to its
+/// dtype.
 template <class T>
 void write_block(const Tensor& out, int64_t begin, int64_t n, const T* values);
 

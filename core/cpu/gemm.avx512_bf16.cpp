@@ -1,5 +1,5 @@
-// Tiles of bf16 pairs: vdpbf16ps adds two products to each f32 sum, with subnormal inputs and results
-// taken as zero. Compiled only for x86-64; called only where has_bf16_dot() says so.
+// Tiles of bf16 pairs: vdpbf16ps adds two products to each f32 sum, with subnormal inputs and
+// results taken as zero. Compiled only for x86-64; called only where has_bf16_dot() says so.
 
 #include <immintrin.h>
 
@@ -37,7 +37,8 @@ struct PairLanes {
 int64_t pairs(int64_t depth) { return (depth + 1) / 2; }
 
 // Two rows of B next to each other become one row of pairs.
-ISA_INLINE void interleave(const uint16_t* even, const uint16_t* odd, int64_t count, uint32_t* out) {
+ISA_INLINE void interleave(const uint16_t* even, const uint16_t* odd, int64_t count,
+                           uint32_t* out) {
   for (int64_t j = 0; j < count; ++j) out[j] = even[j] | static_cast<uint32_t>(odd[j]) << 16;
 }
 
@@ -50,7 +51,8 @@ void pack_b(const MatrixView& b, int64_t count, int64_t depth, void* packed) {
     uint32_t* target = static_cast<uint32_t*>(packed) + j0 * steps;
     if (width < kWidth) memset(target, 0, static_cast<size_t>(steps * kWidth) * 4);
     if (b.row_stride == 1) {
-      pack_transposed<int32_t, kLanes, kWidth>(reinterpret_cast<const char*>(panel), b.column_stride * 2, width, even_steps,
+      pack_transposed<int32_t, kLanes, kWidth>(reinterpret_cast<const char*>(panel),
+                                               b.column_stride * 2, width, even_steps,
                                                reinterpret_cast<int32_t*>(target));
     } else if (b.column_stride != 1) {
       for (int64_t s = 0; s < even_steps; ++s)
@@ -59,16 +61,20 @@ void pack_b(const MatrixView& b, int64_t count, int64_t depth, void* packed) {
           target[s * kWidth + j] = pair[0] | static_cast<uint32_t>(pair[b.row_stride]) << 16;
         }
     }
-    for (int64_t j = 0; even_steps < steps && j < width; ++j)  // an odd depth ends with a pair (x, 0)
+    for (int64_t j = 0; even_steps < steps && j < width;
+         ++j)  // an odd depth ends with a pair (x, 0)
       target[even_steps * kWidth + j] = panel[2 * even_steps * b.row_stride + j * b.column_stride];
   }
   if (b.column_stride != 1) return;
-  for (int64_t s = 0; s < even_steps; ++s) {  // pair of rows by pair of rows, so that memory is read in order
+  for (int64_t s = 0; s < even_steps;
+       ++s) {  // pair of rows by pair of rows, so that memory is read in order
     const uint16_t* row = source + 2 * s * b.row_stride;
     for (int64_t j0 = 0; j0 < count; j0 += kWidth) {
       uint32_t* target = static_cast<uint32_t*>(packed) + j0 * steps + s * kWidth;
-      if (count - j0 >= kWidth) interleave(row + j0, row + j0 + b.row_stride, kWidth, target);
-      else interleave(row + j0, row + j0 + b.row_stride, count - j0, target);
+      if (count - j0 >= kWidth)
+        interleave(row + j0, row + j0 + b.row_stride, kWidth, target);
+      else
+        interleave(row + j0, row + j0 + b.row_stride, count - j0, target);
     }
   }
 }
@@ -82,14 +88,16 @@ ReadableA copy_a(const MatrixView& a, int64_t rows, int64_t depth, void* copy) {
       const uint16_t* even = source + 2 * s * a.column_stride;
       interleave(even, even + a.column_stride, rows, out + s * rows);
     }
-    for (int64_t i = 0; whole < steps && i < rows; ++i) out[whole * rows + i] = source[2 * whole * a.column_stride + i];
+    for (int64_t i = 0; whole < steps && i < rows; ++i)
+      out[whole * rows + i] = source[2 * whole * a.column_stride + i];
     return {static_cast<const char*>(copy), 4, rows * 4};
   }
   const int64_t stride = ((steps + 15) / 16 | 1) * 32;  // elements: an odd number of cache lines
   for (int64_t i = 0; i < rows; ++i) {
     uint16_t* out = static_cast<uint16_t*>(copy) + i * stride;
     const uint16_t* row = source + i * a.row_stride;
-    if (a.column_stride == 1) memcpy(out, row, static_cast<size_t>(depth) * 2);
+    if (a.column_stride == 1)
+      memcpy(out, row, static_cast<size_t>(depth) * 2);
     else
       for (int64_t k = 0; k < depth; ++k) out[k] = row[k * a.column_stride];
     if (depth % 2) out[depth] = 0;
@@ -100,7 +108,17 @@ ReadableA copy_a(const MatrixView& a, int64_t rows, int64_t depth, void* copy) {
 }  // namespace
 
 GemmKernels gemm_kernels_bf16() {
-  return {PairLanes::kRows, kWidth, 2, 4, copy_a, pack_b, block<PairLanes, float>, block<PairLanes, bfloat16>, skinny<PairLanes>, kSkinnyRows, 2 * kLanes};
+  return {PairLanes::kRows,
+          kWidth,
+          2,
+          4,
+          copy_a,
+          pack_b,
+          block<PairLanes, float>,
+          block<PairLanes, bfloat16>,
+          skinny<PairLanes>,
+          kSkinnyRows,
+          2 * kLanes};
 }
 
 }  // namespace tendril::cpu::avx512_bf16

@@ -1,6 +1,6 @@
-// The loop nest of Goto and van de Geijn ("Anatomy of high-performance matrix multiplication", 2008). B is
-// packed into panels, A is read where it lies when its layout allows. Blocks of C are handed to threads,
-// each block to exactly one, which walks K in a fixed order.
+// The loop nest of Goto and van de Geijn ("Anatomy of high-performance matrix multiplication",
+// 2008). B is packed into panels, A is read where it lies when its layout allows. Blocks of C are
+// handed to threads, each block to exactly one, which walks K in a fixed order.
 
 #include <tendril/core/cpu/gemm.h>
 
@@ -14,7 +14,8 @@
 namespace tendril::cpu {
 namespace {
 
-constexpr int64_t kPassSteps = 256;        // of K per pass: a panel of B then fits in the first-level cache
+constexpr int64_t kPassSteps =
+    256;  // of K per pass: a panel of B then fits in the first-level cache
 constexpr int64_t kChunkBytes = 8 << 20;   // of B packed at a time
 constexpr int64_t kBlockRows = 112;        // of a block of C
 constexpr int64_t kFewBlocks = 8;          // below this number, blocks are made narrower
@@ -33,12 +34,21 @@ GemmKernels choose_kernels(const MatrixView& a, const MatrixView& b) {
 
 // One product: the operands, the kernels that fit them, and how the work is cut.
 struct Product {
-  Product(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, const GemmOutput& c,
-          bool c_is_transposed = false)
-      : M(M), N(N), K(K), a(a), b(b), c(c), c_is_transposed(c_is_transposed), kernels(choose_kernels(a, b)) {
-    pass_depth = round_up(divide_up(K, divide_up(K, kPassSteps * kernels.elements_per_unit)), kernels.elements_per_unit);
+  Product(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b,
+          const GemmOutput& c, bool c_is_transposed = false)
+      : M(M),
+        N(N),
+        K(K),
+        a(a),
+        b(b),
+        c(c),
+        c_is_transposed(c_is_transposed),
+        kernels(choose_kernels(a, b)) {
+    pass_depth = round_up(divide_up(K, divide_up(K, kPassSteps * kernels.elements_per_unit)),
+                          kernels.elements_per_unit);
     sums_in_place = !c_is_transposed && (c.dtype == f32 || c.dtype == f64);
-    rounds_at_once = kernels.block_rounded && !c_is_transposed && !is_skinny() && c.dtype == bf16 && K <= pass_depth && !c.bias;
+    rounds_at_once = kernels.block_rounded && !c_is_transposed && !is_skinny() && c.dtype == bf16 &&
+                     K <= pass_depth && !c.bias;
     sum_bytes = a.dtype == f64 ? 8 : 4;
     a_is_readable = readable_a();
     b_is_readable = readable_b();
@@ -47,15 +57,17 @@ struct Product {
     if (divide_up(M, block_rows) * divide_up(N, block_columns) < kFewBlocks)
       block_columns = round_up(128, kernels.columns);
     const int64_t column_bytes = steps(K) * kernels.unit_bytes;
-    chunk_columns = std::min(N, round_up(std::max<int64_t>(kChunkBytes / column_bytes, 1), block_columns));
+    chunk_columns =
+        std::min(N, round_up(std::max<int64_t>(kChunkBytes / column_bytes, 1), block_columns));
   }
 
   int64_t steps(int64_t depth) const { return divide_up(depth, kernels.elements_per_unit); }
 
   bool is_skinny() const {
     const DType unit = kernels.elements_per_unit == 2 ? bf16 : kernels.unit_bytes == 8 ? f64 : f32;
-    return kernels.skinny && M <= kernels.skinny_rows && a.column_stride == 1 && b.row_stride == 1 && a.dtype == unit &&
-           b.dtype == unit && K % kernels.skinny_multiple == 0;
+    return kernels.skinny && M <= kernels.skinny_rows && a.column_stride == 1 &&
+           b.row_stride == 1 && a.dtype == unit && b.dtype == unit &&
+           K % kernels.skinny_multiple == 0;
   }
 
   int64_t M, N, K;
@@ -69,28 +81,36 @@ struct Product {
   bool rounds_at_once;  // the kernel itself writes 16 bits
 
  private:
-  // Rows with contiguous K in the units' type, unless a tile's rows fall into the same few cache sets.
+  // Rows with contiguous K in the units' type, unless a tile's rows fall into the same few cache
+  // sets.
   bool readable_a() const {
-    const bool right_type = kernels.elements_per_unit == 2 ? K % 2 == 0 : size_of(a.dtype) == kernels.unit_bytes;
+    const bool right_type =
+        kernels.elements_per_unit == 2 ? K % 2 == 0 : size_of(a.dtype) == kernels.unit_bytes;
     const bool spread = a.row_stride * size_of(a.dtype) % 2048 != 0;
     return right_type && a.column_stride == 1 && (spread || M <= kernels.rows / 2);
   }
 
-  // Contiguous rows of whole vectors, read too seldom to be worth packing or small enough to be cached.
+  // Contiguous rows of whole vectors, read too seldom to be worth packing or small enough to be
+  // cached.
   bool readable_b() const {
-    const bool right_type = kernels.elements_per_unit == 1 && size_of(b.dtype) == kernels.unit_bytes;
-    const bool whole_vectors = kernels.columns > 1 && b.column_stride == 1 && N % (kernels.columns / 2) == 0;
-    return right_type && whole_vectors && (M <= 2 * kernels.rows || K * N * kernels.unit_bytes <= kSmallBytes);
+    const bool right_type =
+        kernels.elements_per_unit == 1 && size_of(b.dtype) == kernels.unit_bytes;
+    const bool whole_vectors =
+        kernels.columns > 1 && b.column_stride == 1 && N % (kernels.columns / 2) == 0;
+    return right_type && whole_vectors &&
+           (M <= 2 * kernels.rows || K * N * kernels.unit_bytes <= kSmallBytes);
   }
 };
 
-// The sums of one block of C: in C itself, or in a buffer that is rounded or transposed into C at the end.
+// The sums of one block of C: in C itself, or in a buffer that is rounded or transposed into C at
+// the end.
 class BlockSums {
  public:
   BlockSums(const Product& p, int64_t i, int64_t j, int64_t rows, int64_t columns, char* buffer)
       : p_(p), i_(i), j_(j), rows_(rows), columns_(columns) {
     const bool in_place = p.sums_in_place || p.rounds_at_once;
-    data = in_place ? static_cast<char*>(p.c.data) + (i * p.c.row_stride + j) * size_of(p.c.dtype) : buffer;
+    data = in_place ? static_cast<char*>(p.c.data) + (i * p.c.row_stride + j) * size_of(p.c.dtype)
+                    : buffer;
     row_stride = in_place ? p.c.row_stride : columns;
     if (p.c.bias) start_with_bias();
   }
@@ -104,7 +124,8 @@ class BlockSums {
 
   void finish() const {
     if (p_.sums_in_place || p_.rounds_at_once) return;
-    if (p_.c_is_transposed) return p_.sum_bytes == 8 ? transpose_into<double>() : transpose_into<float>();
+    if (p_.c_is_transposed)
+      return p_.sum_bytes == 8 ? transpose_into<double>() : transpose_into<float>();
     for (int64_t row = 0; row < rows_; ++row)
       write_row(reinterpret_cast<const float*>(data) + row * columns_, i_ + row, j_, columns_);
   }
@@ -114,8 +135,10 @@ class BlockSums {
 
  private:
   void start_with_bias() {
-    if (p_.sum_bytes == 8) start_with_bias_of<double>();
-    else start_with_bias_of<float>();
+    if (p_.sum_bytes == 8)
+      start_with_bias_of<double>();
+    else
+      start_with_bias_of<float>();
   }
 
   template <class T>
@@ -123,8 +146,10 @@ class BlockSums {
     const T* bias = static_cast<const T*>(p_.c.bias);
     for (int64_t row = 0; row < rows_; ++row) {
       T* sums = reinterpret_cast<T*>(data) + row * row_stride;
-      if (p_.c_is_transposed) std::fill_n(sums, columns_, bias[i_ + row]);
-      else std::copy_n(bias + j_, columns_, sums);
+      if (p_.c_is_transposed)
+        std::fill_n(sums, columns_, bias[i_ + row]);
+      else
+        std::copy_n(bias + j_, columns_, sums);
     }
   }
 
@@ -143,15 +168,19 @@ class BlockSums {
   }
   void write_row(const float* from, int64_t row, int64_t column, int64_t count) const {
     const int64_t offset = row * p_.c.row_stride + column;
-    if (p_.c.dtype == bf16) convert_run(from, static_cast<bfloat16*>(p_.c.data) + offset, count);
-    else if (p_.c.dtype == f16) convert_run(from, static_cast<float16*>(p_.c.data) + offset, count);
-    else write_or_add(from, static_cast<float*>(p_.c.data) + offset, count);
+    if (p_.c.dtype == bf16)
+      convert_run(from, static_cast<bfloat16*>(p_.c.data) + offset, count);
+    else if (p_.c.dtype == f16)
+      convert_run(from, static_cast<float16*>(p_.c.data) + offset, count);
+    else
+      write_or_add(from, static_cast<float*>(p_.c.data) + offset, count);
   }
   template <class T>
   void write_or_add(const T* from, T* to, int64_t count) const {
     if (p_.c.accumulate)
       for (int64_t i = 0; i < count; ++i) to[i] += from[i];
-    else std::copy_n(from, count, to);
+    else
+      std::copy_n(from, count, to);
   }
 
   const Product& p_;
@@ -164,27 +193,34 @@ struct PackedChunk {
   const char* data = nullptr;  // null: B is read where it lies
 };
 
-ReadableB panels_of(const Product& p, const PackedChunk& chunk, int64_t j, int64_t k, int64_t steps) {
-  const int64_t row_bytes = int64_t{p.kernels.columns} * p.kernels.unit_bytes;  // one step of a panel
+ReadableB panels_of(const Product& p, const PackedChunk& chunk, int64_t j, int64_t k,
+                    int64_t steps) {
+  const int64_t row_bytes =
+      int64_t{p.kernels.columns} * p.kernels.unit_bytes;  // one step of a panel
   if (!chunk.data)
-    return {static_cast<const char*>(p.b.from(k, j).data), row_bytes, p.b.row_stride * p.kernels.unit_bytes};
-  const int64_t panels = divide_up(chunk.columns, p.kernels.columns), panel = (j - chunk.begin) / p.kernels.columns;
+    return {static_cast<const char*>(p.b.from(k, j).data), row_bytes,
+            p.b.row_stride * p.kernels.unit_bytes};
+  const int64_t panels = divide_up(chunk.columns, p.kernels.columns),
+                panel = (j - chunk.begin) / p.kernels.columns;
   const char* pass = chunk.data + p.steps(k) * panels * row_bytes;
   return {pass + panel * steps * row_bytes, steps * row_bytes, row_bytes};
 }
 
-void compute_block(const Product& p, const PackedChunk& chunk, int64_t i, int64_t j, int64_t columns) {
+void compute_block(const Product& p, const PackedChunk& chunk, int64_t i, int64_t j,
+                   int64_t columns) {
   const int64_t rows = std::min(p.block_rows, p.M - i);
-  const int64_t copy_bytes = p.a_is_readable ? 0 : round_up(copied_a_bytes(p.kernels, rows, p.pass_depth), 64);
+  const int64_t copy_bytes =
+      p.a_is_readable ? 0 : round_up(copied_a_bytes(p.kernels, rows, p.pass_depth), 64);
   const Scratch scratch(copy_bytes + BlockSums::buffer_bytes(p, rows, columns));
   const auto block = p.rounds_at_once ? p.kernels.block_rounded : p.kernels.block;
   const BlockSums sums(p, i, j, rows, columns, scratch.data() + copy_bytes);
   for (int64_t k = 0; k < p.K; k += p.pass_depth) {
     const int64_t depth = std::min(p.pass_depth, p.K - k), steps = p.steps(depth);
     const MatrixView here = p.a.from(i, k);
-    const ReadableA left = p.a_is_readable ? ReadableA{static_cast<const char*>(here.data),
-                                                       here.row_stride * size_of(here.dtype), p.kernels.unit_bytes}
-                                           : p.kernels.copy_a(here, rows, depth, scratch.data());
+    const ReadableA left =
+        p.a_is_readable ? ReadableA{static_cast<const char*>(here.data),
+                                    here.row_stride * size_of(here.dtype), p.kernels.unit_bytes}
+                        : p.kernels.copy_a(here, rows, depth, scratch.data());
     block(rows, columns, steps, left, panels_of(p, chunk, j, k, steps), sums.data, sums.row_stride,
           k > 0 || sums.started());
   }
@@ -192,7 +228,8 @@ void compute_block(const Product& p, const PackedChunk& chunk, int64_t i, int64_
 }
 
 void compute_chunk(const Product& p, const PackedChunk& chunk) {
-  const int64_t row_blocks = divide_up(p.M, p.block_rows), column_blocks = divide_up(chunk.columns, p.block_columns);
+  const int64_t row_blocks = divide_up(p.M, p.block_rows),
+                column_blocks = divide_up(chunk.columns, p.block_columns);
   parallel_for(row_blocks * column_blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
       const int64_t j = chunk.begin + index % column_blocks * p.block_columns;
@@ -204,7 +241,8 @@ void compute_chunk(const Product& p, const PackedChunk& chunk) {
 
 // Panels are packed by whichever thread comes first; where each one goes is fixed.
 void pack_chunk(const Product& p, const PackedChunk& chunk, char* packed) {
-  const int64_t width = p.kernels.columns, panels = divide_up(chunk.columns, width), passes = divide_up(p.K, p.pass_depth);
+  const int64_t width = p.kernels.columns, panels = divide_up(chunk.columns, width),
+                passes = divide_up(p.K, p.pass_depth);
   const int64_t panels_at_once = std::max<int64_t>(1, 65536 / (p.pass_depth * width));
   const int64_t groups = divide_up(panels, panels_at_once);
   parallel_for(groups * passes, 1, [&](int64_t begin, int64_t end) {
@@ -212,7 +250,8 @@ void pack_chunk(const Product& p, const PackedChunk& chunk, char* packed) {
       const int64_t k = index / groups * p.pass_depth, panel = index % groups * panels_at_once;
       const int64_t depth = std::min(p.pass_depth, p.K - k), column = panel * width;
       const int64_t count = std::min(panels_at_once * width, chunk.columns - column);
-      char* target = packed + (p.steps(k) * panels + panel * p.steps(depth)) * width * p.kernels.unit_bytes;
+      char* target =
+          packed + (p.steps(k) * panels + panel * p.steps(depth)) * width * p.kernels.unit_bytes;
       p.kernels.pack_b(p.b.from(k, chunk.begin + column), count, depth, target);
     }
   });
@@ -225,7 +264,8 @@ void multiply_skinny(const Product& p) {
     const int64_t columns = end - begin;
     const Scratch scratch(p.M * columns * p.sum_bytes);
     const BlockSums sums(p, 0, begin, p.M, columns, scratch.data());
-    p.kernels.skinny(p.M, columns, p.K, p.a, p.b.from(0, begin).transposed(), sums.data, sums.row_stride, sums.started());
+    p.kernels.skinny(p.M, columns, p.K, p.a, p.b.from(0, begin).transposed(), sums.data,
+                     sums.row_stride, sums.started());
     sums.finish();
   });
 }
@@ -240,8 +280,8 @@ void fill_without_products(const Product& p) {
   }
 }
 
-// C^T = B^T A^T packs A instead of B and transposes the result. Worth it when B is the larger by far and
-// its columns can be read where they lie, as with x W^T and few rows of x.
+// C^T = B^T A^T packs A instead of B and transposes the result. Worth it when B is the larger by
+// far and its columns can be read where they lie, as with x W^T and few rows of x.
 bool better_transposed(int64_t M, int64_t N, int64_t K, const MatrixView& b) {
   return b.row_stride == 1 && b.column_stride != 1 && N * K > M * (K + N);
 }
@@ -249,7 +289,8 @@ bool better_transposed(int64_t M, int64_t N, int64_t K, const MatrixView& b) {
 void multiply(const Product& p) {
   if (p.b_is_readable) return compute_chunk(p, {0, p.N, nullptr});
   const int64_t padded = round_up(p.chunk_columns, p.kernels.columns);
-  const Scratch packed(padded * (p.steps(p.K) + divide_up(p.K, p.pass_depth)) * p.kernels.unit_bytes);
+  const Scratch packed(padded * (p.steps(p.K) + divide_up(p.K, p.pass_depth)) *
+                       p.kernels.unit_bytes);
   for (int64_t j = 0; j < p.N; j += p.chunk_columns) {
     const PackedChunk chunk{j, std::min(p.chunk_columns, p.N - j), packed.data()};
     pack_chunk(p, chunk, packed.data());
@@ -259,12 +300,14 @@ void multiply(const Product& p) {
 
 }  // namespace
 
-void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, const GemmOutput& c) {
+void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b,
+          const GemmOutput& c) {
   if (M == 0 || N == 0) return;
   const Product p(M, N, std::max<int64_t>(K, 1), a, b, c);
   if (K == 0) return fill_without_products(p);
   if (p.is_skinny()) return multiply_skinny(p);
-  if (better_transposed(M, N, K, b)) return multiply(Product(N, M, K, b.transposed(), a.transposed(), c, true));
+  if (better_transposed(M, N, K, b))
+    return multiply(Product(N, M, K, b.transposed(), a.transposed(), c, true));
   multiply(p);
 }
 

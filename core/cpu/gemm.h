@@ -23,19 +23,21 @@ struct GemmOutput {
   void* data = nullptr;
   DType dtype = f32;
   int64_t row_stride = 0;
-  bool accumulate = false;       // add to what is there; f32 and f64 only
-  const void* bias = nullptr;    // added to every row when not null: N numbers of the dtype of the sums
+  bool accumulate = false;  // add to what is there; f32 and f64 only
+  const void* bias =
+      nullptr;  // added to every row when not null: N numbers of the dtype of the sums
 };
 
-/// C (M, N) = A (M, K) B (K, N). Operands are both f64 (sums and C in f64), or any of f32, bf16 and f16
-/// (sums in f32, rounded once when C is a 16-bit type).
-/// The order of every sum depends on the shape alone, so results do not depend on the thread count.
-/// Inside a parallel_for the product runs in the calling thread.
-void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, const GemmOutput& c);
+/// C (M, N) = A (M, K) B (K, N). Operands are both f64 (sums and C in f64), or any of f32, bf16 and
+/// f16 (sums in f32, rounded once when C is a 16-bit type). The order of every sum depends on the
+/// shape alone, so results do not depend on the thread count. Inside a parallel_for the product
+/// runs in the calling thread.
+void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b,
+          const GemmOutput& c);
 
 template <class T>
-void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, T* c, int64_t c_row_stride,
-          bool accumulate = false) {
+void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, T* c,
+          int64_t c_row_stride, bool accumulate = false) {
   gemm(M, N, K, a, b, {c, dtype_of<T>(), c_row_stride, accumulate});
 }
 

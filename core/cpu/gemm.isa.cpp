@@ -1,5 +1,5 @@
-// Tiles of f32 and f64. On AVX2 and AVX-512 the tile is our own; elsewhere the packed block goes through
-// Eigen (its panels are then single columns).
+// Tiles of f32 and f64. On AVX2 and AVX-512 the tile is our own; elsewhere the packed block goes
+// through Eigen (its panels are then single columns).
 
 #include <tendril/core/cpu/gemm_kernels.h>
 #include <tendril/core/cpu/gemm_pack.h>
@@ -29,19 +29,24 @@ template <class T>
 constexpr int kTileColumns = 1;
 
 template <class T>
-void eigen_block(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c, int64_t c_row_stride,
-                 bool accumulate) {
+void eigen_block(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c,
+                 int64_t c_row_stride, bool accumulate) {
   using RowMajor = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   using ColumnMajor = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
   using Strides = Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>;
   constexpr int64_t kBytes = sizeof(T);
-  const Eigen::Map<const RowMajor, 0, Strides> left(reinterpret_cast<const T*>(a.data), M, steps,
-                                                    Strides(a.row_bytes / kBytes, a.step_bytes / kBytes));
-  const Eigen::Map<const ColumnMajor, 0, Strides> right(reinterpret_cast<const T*>(b.data), steps, N,
-                                                        Strides(b.panel_bytes / kBytes, b.step_bytes / kBytes));
-  Eigen::Map<RowMajor, 0, Eigen::OuterStride<>> out(static_cast<T*>(c), M, N, Eigen::OuterStride<>(c_row_stride));
-  if (accumulate) out.noalias() += left * right;
-  else out.noalias() = left * right;
+  const Eigen::Map<const RowMajor, 0, Strides> left(
+      reinterpret_cast<const T*>(a.data), M, steps,
+      Strides(a.row_bytes / kBytes, a.step_bytes / kBytes));
+  const Eigen::Map<const ColumnMajor, 0, Strides> right(
+      reinterpret_cast<const T*>(b.data), steps, N,
+      Strides(b.panel_bytes / kBytes, b.step_bytes / kBytes));
+  Eigen::Map<RowMajor, 0, Eigen::OuterStride<>> out(static_cast<T*>(c), M, N,
+                                                    Eigen::OuterStride<>(c_row_stride));
+  if (accumulate)
+    out.noalias() += left * right;
+  else
+    out.noalias() = left * right;
 }
 
 #else
@@ -71,15 +76,15 @@ struct ElementLanes {
   using Units = Vector;
   static constexpr int kLanes = kVectorLanes<T>, kRows = kTileRows, kElementsPerUnit = 1;
 
-  ISA_INLINE Vector load(const char* p) {
-    return *reinterpret_cast<const UnalignedVector*>(p);
-  }
+  ISA_INLINE Vector load(const char* p) { return *reinterpret_cast<const UnalignedVector*>(p); }
   ISA_INLINE Vector broadcast(const char* p) {
     T value;
     memcpy(&value, p, sizeof value);
     return value - Vector{};
   }
-  ISA_INLINE Vector multiply_add(Vector sum, Vector left, Vector right) { return sum + left * right; }
+  ISA_INLINE Vector multiply_add(Vector sum, Vector left, Vector right) {
+    return sum + left * right;
+  }
 };
 
 #endif
@@ -88,19 +93,27 @@ template <class T>
 void pack_b(const MatrixView& b, int64_t count, int64_t depth, void* packed) {
   constexpr int kLanes = kVectorLanes<T>, kWidth = kTileColumns<T>;
   T* target = static_cast<T*>(packed);
-  if constexpr (sizeof(T) == 8) return pack_columns<T, double, kLanes, kWidth>(b, count, depth, target);
-  else if (b.dtype == DType::bf16) return pack_columns<T, bfloat16, kLanes, kWidth>(b, count, depth, target);
-  else if (b.dtype == DType::f16) return pack_columns<T, float16, kLanes, kWidth>(b, count, depth, target);
-  else return pack_columns<T, float, kLanes, kWidth>(b, count, depth, target);
+  if constexpr (sizeof(T) == 8)
+    return pack_columns<T, double, kLanes, kWidth>(b, count, depth, target);
+  else if (b.dtype == DType::bf16)
+    return pack_columns<T, bfloat16, kLanes, kWidth>(b, count, depth, target);
+  else if (b.dtype == DType::f16)
+    return pack_columns<T, float16, kLanes, kWidth>(b, count, depth, target);
+  else
+    return pack_columns<T, float, kLanes, kWidth>(b, count, depth, target);
 }
 
 template <class T>
 ReadableA copy_a(const MatrixView& a, int64_t rows, int64_t depth, void* copy) {
   T* target = static_cast<T*>(copy);
-  if constexpr (sizeof(T) == 8) return copy_rows<T, double>(a, rows, depth, target);
-  else if (a.dtype == DType::bf16) return copy_rows<T, bfloat16>(a, rows, depth, target);
-  else if (a.dtype == DType::f16) return copy_rows<T, float16>(a, rows, depth, target);
-  else return copy_rows<T, float>(a, rows, depth, target);
+  if constexpr (sizeof(T) == 8)
+    return copy_rows<T, double>(a, rows, depth, target);
+  else if (a.dtype == DType::bf16)
+    return copy_rows<T, bfloat16>(a, rows, depth, target);
+  else if (a.dtype == DType::f16)
+    return copy_rows<T, float16>(a, rows, depth, target);
+  else
+    return copy_rows<T, float>(a, rows, depth, target);
 }
 
 template <class T>
@@ -109,7 +122,8 @@ GemmKernels kernels() {
   return {16, 1, 1, sizeof(T), copy_a<T>, pack_b<T>, eigen_block<T>, nullptr, nullptr, 0, 1};
 #else
   using Lanes = ElementLanes<T>;
-  return {kTileRows, kTileColumns<T>, 1, sizeof(T), copy_a<T>, pack_b<T>, block<Lanes, T>, nullptr, skinny<Lanes>, kSkinnyRows,
+  return {kTileRows,    kTileColumns<T>, 1,       sizeof(T),     copy_a<T>,
+          pack_b<T>,    block<Lanes, T>, nullptr, skinny<Lanes>, kSkinnyRows,
           Lanes::kLanes};
 #endif
 }

@@ -1,7 +1,7 @@
 // Private to core: the loops of gemm() that are compiled once per instruction set.
 //
-// K is walked in steps. A step is one element of f32 or f64, or a pair of bf16 elements (the unit of the
-// processor's dot product instruction); a unit is what one step takes of one row or column.
+// K is walked in steps. A step is one element of f32 or f64, or a pair of bf16 elements (the unit
+// of the processor's dot product instruction); a unit is what one step takes of one row or column.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ struct ReadableA {
   int64_t row_bytes, step_bytes;
 };
 
-/// Where it reads B: unit (step, j) is in panel j / columns, at panel * panel_bytes + step * step_bytes
+/// Where it reads B: unit (step, j) is in panel j / columns, at panel * panel_bytes + step *
+/// step_bytes
 /// + (j % columns) * unit size.
 struct ReadableB {
   const char* data;
@@ -25,7 +26,7 @@ struct ReadableB {
 };
 
 struct GemmKernels {
-  int rows, columns;     // of the register tile
+  int rows, columns;      // of the register tile
   int elements_per_unit;  // 2 for pairs of bf16
   int unit_bytes;
   /// Copies `rows` of A over `depth` elements of K to `copy`, converting to the units' type.
@@ -33,15 +34,15 @@ struct GemmKernels {
   /// Packs `count` columns of B into panels [step][columns], zero-padded.
   void (*pack_b)(const MatrixView& b, int64_t count, int64_t depth, void* packed);
   /// C (M, N) = or += A B over `steps`; C holds double for f64 and float otherwise.
-  void (*block)(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c, int64_t c_row_stride,
-                bool accumulate);
+  void (*block)(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c,
+                int64_t c_row_stride, bool accumulate);
   /// The same, rounding to a bf16 C; never accumulates. Null when there is none.
-  void (*block_rounded)(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c, int64_t c_row_stride,
-                        bool accumulate);
+  void (*block_rounded)(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c,
+                        int64_t c_row_stride, bool accumulate);
   /// C (M, N) = or += A B^T for few rows, both operands with contiguous K; null when there is none.
   /// K is a multiple of `skinny_multiple`, M at most `skinny_rows`.
-  void (*skinny)(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b_transposed, void* c,
-                 int64_t c_row_stride, bool accumulate);
+  void (*skinny)(int64_t M, int64_t N, int64_t K, const MatrixView& a,
+                 const MatrixView& b_transposed, void* c, int64_t c_row_stride, bool accumulate);
   int skinny_rows, skinny_multiple;
 };
 
@@ -51,7 +52,8 @@ inline int64_t copied_a_bytes(const GemmKernels& kernels, int64_t rows, int64_t 
   return rows * (steps * kernels.unit_bytes + 128) + 128;
 }
 
-/// The dot products of bf16 pairs, for processors that have the instruction. Call only if has_bf16_dot().
+/// The dot products of bf16 pairs, for processors that have the instruction. Call only if
+/// has_bf16_dot().
 bool has_bf16_dot();
 namespace avx512_bf16 {
 GemmKernels gemm_kernels_bf16();

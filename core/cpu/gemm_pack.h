@@ -1,5 +1,5 @@
-// Private to core: bringing operands into the layouts that the tiles read; included by the files that are
-// compiled per instruction set.
+// Private to core: bringing operands into the layouts that the tiles read; included by the files
+// that are compiled per instruction set.
 #pragma once
 
 #include <cstring>
@@ -16,10 +16,11 @@ namespace {
 // Integers of a unit's size, L of them. Transposition moves bits and does not ask what they mean.
 template <int kUnitBytes, int L>
 struct UnitVectors;
-#define TENDRIL_UNIT_VECTORS(Integer, L)                                                             \
-  template <>                                                                                        \
-  struct UnitVectors<sizeof(Integer), L> {                                                           \
-    typedef Integer Vector __attribute__((vector_size(sizeof(Integer) * L), aligned(4), may_alias)); \
+#define TENDRIL_UNIT_VECTORS(Integer, L)                                          \
+  template <>                                                                     \
+  struct UnitVectors<sizeof(Integer), L> {                                        \
+    typedef Integer Vector                                                        \
+        __attribute__((vector_size(sizeof(Integer) * L), aligned(4), may_alias)); \
   };
 TENDRIL_UNIT_VECTORS(int32_t, 16)
 TENDRIL_UNIT_VECTORS(int32_t, 8)
@@ -31,7 +32,8 @@ TENDRIL_UNIT_VECTORS(int64_t, 2)
 
 // L x L transposition in registers: log2(L) rounds of interleaving row i with row i + L / 2.
 template <class Unit, int L>
-ISA_INLINE void transpose_square(const char* source, int64_t row_bytes, Unit* target, int64_t target_stride) {
+ISA_INLINE void transpose_square(const char* source, int64_t row_bytes, Unit* target,
+                                 int64_t target_stride) {
   using Vector = typename UnitVectors<sizeof(Unit), L>::Vector;
   Vector rows[L], next[L];
   Vector low_half, high_half;
@@ -59,9 +61,10 @@ ISA_INLINE void transpose_square(const char* source, int64_t row_bytes, Unit* ta
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 suspects its own intrinsics
 
-// The same for 16 x 16 units of 32 bits with instructions that need no index registers: units, pairs of units,
-// then quarters of registers are interleaved.
-ISA_INLINE void transpose_16x16(const char* source, int64_t row_bytes, int32_t* target, int64_t target_stride) {
+// The same for 16 x 16 units of 32 bits with instructions that need no index registers: units,
+// pairs of units, then quarters of registers are interleaved.
+ISA_INLINE void transpose_16x16(const char* source, int64_t row_bytes, int32_t* target,
+                                int64_t target_stride) {
   __m512i r[16], t[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_si512(source + i * row_bytes);
@@ -79,10 +82,13 @@ ISA_INLINE void transpose_16x16(const char* source, int64_t row_bytes, int32_t* 
   }
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
-    const __m512i even_low = _mm512_shuffle_i32x4(r[c], r[c + 4], 0x88), odd_low = _mm512_shuffle_i32x4(r[c], r[c + 4], 0xDD);
+    const __m512i even_low = _mm512_shuffle_i32x4(r[c], r[c + 4], 0x88),
+                  odd_low = _mm512_shuffle_i32x4(r[c], r[c + 4], 0xDD);
     const __m512i even_high = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0x88),
                   odd_high = _mm512_shuffle_i32x4(r[c + 8], r[c + 12], 0xDD);
-    const auto store = [&](int column, __m512i v) { _mm512_storeu_si512(target + column * target_stride, v); };
+    const auto store = [&](int column, __m512i v) {
+      _mm512_storeu_si512(target + column * target_stride, v);
+    };
     store(c, _mm512_shuffle_i32x4(even_low, even_high, 0x88));
     store(c + 8, _mm512_shuffle_i32x4(even_low, even_high, 0xDD));
     store(c + 4, _mm512_shuffle_i32x4(odd_low, odd_high, 0x88));
@@ -94,24 +100,28 @@ ISA_INLINE void transpose_16x16(const char* source, int64_t row_bytes, int32_t* 
 #endif
 
 template <class Unit, int L>
-ISA_INLINE void transpose(const char* source, int64_t row_bytes, Unit* target, int64_t target_stride) {
+ISA_INLINE void transpose(const char* source, int64_t row_bytes, Unit* target,
+                          int64_t target_stride) {
 #ifdef __AVX512F__
-  if constexpr (sizeof(Unit) == 4 && L == 16) return transpose_16x16(source, row_bytes, target, target_stride);
+  if constexpr (sizeof(Unit) == 4 && L == 16)
+    return transpose_16x16(source, row_bytes, target, target_stride);
 #endif
   transpose_square<Unit, L>(source, row_bytes, target, target_stride);
 }
 
 // One panel from columns that are contiguous along K: packed[step * Width + j] = unit (step, j).
 template <class Unit, int L, int Width>
-ISA_INLINE void pack_transposed(const char* source, int64_t column_bytes, int64_t count, int64_t steps, Unit* packed) {
+ISA_INLINE void pack_transposed(const char* source, int64_t column_bytes, int64_t count,
+                                int64_t steps, Unit* packed) {
   int64_t step = 0;
   const int64_t full = count / L * L;
   for (; step + L <= steps; step += L)
     for (int64_t j = 0; j < full; j += L)
-      transpose<Unit, L>(source + j * column_bytes + step * static_cast<int64_t>(sizeof(Unit)), column_bytes,
-                         packed + step * Width + j, Width);
+      transpose<Unit, L>(source + j * column_bytes + step * static_cast<int64_t>(sizeof(Unit)),
+                         column_bytes, packed + step * Width + j, Width);
   const auto single = [&](int64_t s, int64_t j) {
-    memcpy(packed + s * Width + j, source + j * column_bytes + s * static_cast<int64_t>(sizeof(Unit)), sizeof(Unit));
+    memcpy(packed + s * Width + j,
+           source + j * column_bytes + s * static_cast<int64_t>(sizeof(Unit)), sizeof(Unit));
   };
   for (int64_t s = 0; s < step; ++s)
     for (int64_t j = full; j < count; ++j) single(s, j);
@@ -120,9 +130,15 @@ ISA_INLINE void pack_transposed(const char* source, int64_t column_bytes, int64_
 }
 
 template <class T>
-ISA_INLINE void convert_row(const T* from, T* to, int64_t count) { memcpy(to, from, static_cast<size_t>(count) * sizeof(T)); }
-ISA_INLINE void convert_row(const bfloat16* from, float* to, int64_t count) { convert_run(from, to, count); }
-ISA_INLINE void convert_row(const float16* from, float* to, int64_t count) { convert_run(from, to, count); }
+ISA_INLINE void convert_row(const T* from, T* to, int64_t count) {
+  memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
+}
+ISA_INLINE void convert_row(const bfloat16* from, float* to, int64_t count) {
+  convert_run(from, to, count);
+}
+ISA_INLINE void convert_row(const float16* from, float* to, int64_t count) {
+  convert_run(from, to, count);
+}
 
 // ---- units of one element: T float or double, source of any type S that converts to T
 
@@ -135,7 +151,8 @@ void pack_columns(const MatrixView& b, int64_t count, int64_t depth, T* packed) 
   if (b.column_stride == 1) {  // row by row, so that memory is read in order
     for (int64_t k = 0; k < depth; ++k) {
       const S* row = source + k * b.row_stride;
-      for (int64_t j = 0; j < whole; j += Width) convert_row(row + j, packed + j * depth + k * Width, Width);
+      for (int64_t j = 0; j < whole; j += Width)
+        convert_row(row + j, packed + j * depth + k * Width, Width);
       if (rest > 0) convert_row(row + whole, last + k * Width, rest);
     }
     return;
@@ -146,8 +163,9 @@ void pack_columns(const MatrixView& b, int64_t count, int64_t depth, T* packed) 
     T* target = packed + j0 * depth;
     if (b.row_stride == 1 && sizeof(S) == sizeof(T)) {
       using Unit = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
-      pack_transposed<Unit, L, Width>(reinterpret_cast<const char*>(panel), b.column_stride * static_cast<int64_t>(sizeof(T)),
-                                      width, depth, reinterpret_cast<Unit*>(target));
+      pack_transposed<Unit, L, Width>(reinterpret_cast<const char*>(panel),
+                                      b.column_stride * static_cast<int64_t>(sizeof(T)), width,
+                                      depth, reinterpret_cast<Unit*>(target));
     } else {
       for (int64_t k = 0; k < depth; ++k)
         for (int64_t j = 0; j < width; ++j)
@@ -156,13 +174,15 @@ void pack_columns(const MatrixView& b, int64_t count, int64_t depth, T* packed) 
   }
 }
 
-// Rows keep their order (K contiguous) unless A is stored transposed; then steps are rows of the copy.
+// Rows keep their order (K contiguous) unless A is stored transposed; then steps are rows of the
+// copy.
 template <class T, class S>
 ReadableA copy_rows(const MatrixView& a, int64_t rows, int64_t depth, T* copy) {
   const S* source = static_cast<const S*>(a.data);
   constexpr int64_t kBytes = sizeof(T);
   if (a.row_stride == 1 && a.column_stride != 1) {
-    for (int64_t k = 0; k < depth; ++k) convert_row(source + k * a.column_stride, copy + k * rows, rows);
+    for (int64_t k = 0; k < depth; ++k)
+      convert_row(source + k * a.column_stride, copy + k * rows, rows);
     return {reinterpret_cast<const char*>(copy), kBytes, rows * kBytes};
   }
   // An odd number of cache lines per row keeps the rows of a tile in different cache sets.
@@ -170,7 +190,8 @@ ReadableA copy_rows(const MatrixView& a, int64_t rows, int64_t depth, T* copy) {
   for (int64_t i = 0; i < rows; ++i) {
     const S* row = source + i * a.row_stride;
     T* out = copy + i * stride;
-    if (a.column_stride == 1) convert_row(row, out, depth);
+    if (a.column_stride == 1)
+      convert_row(row, out, depth);
     else
       for (int64_t k = 0; k < depth; ++k) out[k] = static_cast<T>(row[k * a.column_stride]);
   }

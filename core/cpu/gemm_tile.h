@@ -1,5 +1,5 @@
-// Private to core: register tiles, included by the files that are compiled per instruction set. Everything
-// is a template over Lanes, which says what a unit is:
+// Private to core: register tiles, included by the files that are compiled per instruction set.
+// Everything is a template over Lanes, which says what a unit is:
 //
 //   Vector, UnalignedVector   kLanes sums (float or double); the second for memory
 //   load(p)            kLanes units from memory
@@ -17,8 +17,8 @@ namespace {
 // The whole tile stays in registers over all steps: per step V loads of B, R broadcasts of A, R * V
 // multiply-adds. Rows are addressed in groups of three so that their pointers fit in registers.
 template <class Lanes, class Out, int R, int V>
-void tile(int64_t steps, ReadableA a, const char* b, int64_t b_step, Out* c, int64_t c_row_stride, int64_t columns,
-          bool accumulate) {
+void tile(int64_t steps, ReadableA a, const char* b, int64_t b_step, Out* c, int64_t c_row_stride,
+          int64_t columns, bool accumulate) {
   using Sum = typename Lanes::Sum;
   constexpr bool kRounds = !std::is_same_v<Out, Sum>;
   using Vector = typename Lanes::Vector;
@@ -40,7 +40,9 @@ void tile(int64_t steps, ReadableA a, const char* b, int64_t b_step, Out* c, int
     for (int j = 0; j < V; ++j) right[j] = Lanes::load(b + j * kVectorBytes);
 #pragma GCC unroll 14
     for (int i = 0; i < R; ++i) {
-      const auto left = Lanes::broadcast(group[i / 3] + (i % 3 == 0 ? 0 : i % 3 == 1 ? row1 : row2));
+      const auto left = Lanes::broadcast(group[i / 3] + (i % 3 == 0   ? 0
+                                                         : i % 3 == 1 ? row1
+                                                                      : row2));
 #pragma GCC unroll 4
       for (int j = 0; j < V; ++j) sum[i][j] = Lanes::multiply_add(sum[i][j], left, right[j]);
     }
@@ -65,13 +67,14 @@ void tile(int64_t steps, ReadableA a, const char* b, int64_t b_step, Out* c, int
     }
     return;
   }
-  // At the right border only what exists is written. (The sums must not be indexed by a variable, or they
-  // would live in memory.)
+  // At the right border only what exists is written. (The sums must not be indexed by a variable,
+  // or they would live in memory.)
   Sum border[R][V * Lanes::kLanes];
 #pragma GCC unroll 14
   for (int i = 0; i < R; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < V; ++j) *reinterpret_cast<Memory*>(&border[i][j * Lanes::kLanes]) = sum[i][j];
+    for (int j = 0; j < V; ++j)
+      *reinterpret_cast<Memory*>(&border[i][j * Lanes::kLanes]) = sum[i][j];
   }
   for (int i = 0; i < R; ++i) {
     Out* row = c + i * c_row_stride;
@@ -81,44 +84,55 @@ void tile(int64_t steps, ReadableA a, const char* b, int64_t b_step, Out* c, int
 }
 
 template <class Lanes, class Out, int R>
-ISA_INLINE void tile_of_width(int64_t steps, const ReadableA& a, const char* b, int64_t b_step, Out* c,
-                              int64_t c_row_stride, int64_t columns, bool accumulate) {
-  if (columns > Lanes::kLanes) tile<Lanes, Out, R, 2>(steps, a, b, b_step, c, c_row_stride, columns, accumulate);
-  else tile<Lanes, Out, R, 1>(steps, a, b, b_step, c, c_row_stride, columns, accumulate);
+ISA_INLINE void tile_of_width(int64_t steps, const ReadableA& a, const char* b, int64_t b_step,
+                              Out* c, int64_t c_row_stride, int64_t columns, bool accumulate) {
+  if (columns > Lanes::kLanes)
+    tile<Lanes, Out, R, 2>(steps, a, b, b_step, c, c_row_stride, columns, accumulate);
+  else
+    tile<Lanes, Out, R, 1>(steps, a, b, b_step, c, c_row_stride, columns, accumulate);
 }
 
 template <class Lanes, class Out, int R>
-ISA_INLINE void tile_of_height(int64_t rows, int64_t steps, const ReadableA& a, const char* b, int64_t b_step, Out* c,
-                               int64_t c_row_stride, int64_t columns, bool accumulate) {
+ISA_INLINE void tile_of_height(int64_t rows, int64_t steps, const ReadableA& a, const char* b,
+                               int64_t b_step, Out* c, int64_t c_row_stride, int64_t columns,
+                               bool accumulate) {
   if constexpr (R > 0) {
-    if (rows == R) tile_of_width<Lanes, Out, R>(steps, a, b, b_step, c, c_row_stride, columns, accumulate);
-    else tile_of_height<Lanes, Out, R - 1>(rows, steps, a, b, b_step, c, c_row_stride, columns, accumulate);
+    if (rows == R)
+      tile_of_width<Lanes, Out, R>(steps, a, b, b_step, c, c_row_stride, columns, accumulate);
+    else
+      tile_of_height<Lanes, Out, R - 1>(rows, steps, a, b, b_step, c, c_row_stride, columns,
+                                        accumulate);
   }
 }
 
 // The panel of B stays in the first-level cache while the rows of A pass by.
 template <class Lanes, class Out>
-void block(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c, int64_t c_row_stride, bool accumulate) {
+void block(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c,
+           int64_t c_row_stride, bool accumulate) {
   constexpr int64_t kColumns = 2 * Lanes::kLanes, kRows = Lanes::kRows;
   for (int64_t j = 0; j < N; j += kColumns) {
     const char* panel = b.data + j / kColumns * b.panel_bytes;
     const int64_t columns = N - j < kColumns ? N - j : kColumns;
     for (int64_t i = 0; i < M;) {
-      // Two tiles of half height beat a full one and a rest too small to hide the latency of its sums.
-      const int64_t left = M - i, rows = left <= kRows ? left : left < 2 * kRows ? (left + 1) / 2 : kRows;
+      // Two tiles of half height beat a full one and a rest too small to hide the latency of its
+      // sums.
+      const int64_t left = M - i, rows = left <= kRows      ? left
+                                         : left < 2 * kRows ? (left + 1) / 2
+                                                            : kRows;
       const ReadableA here{a.data + i * a.row_bytes, a.row_bytes, a.step_bytes};
       tile_of_height<Lanes, Out, Lanes::kRows>(rows, steps, here, panel, b.step_bytes,
-                                               static_cast<Out*>(c) + i * c_row_stride + j, c_row_stride, columns,
-                                               accumulate);
+                                               static_cast<Out*>(c) + i * c_row_stride + j,
+                                               c_row_stride, columns, accumulate);
       i += rows;
     }
   }
 }
 
-// R rows of A times W rows of B transposed: dot products along K, for products that only read B once.
+// R rows of A times W rows of B transposed: dot products along K, for products that only read B
+// once.
 template <class Lanes, int R, int W>
-void dots(int64_t steps, const char* a, int64_t a_row, const char* b, int64_t b_row, typename Lanes::Sum* c,
-          int64_t c_row_stride, bool accumulate) {
+void dots(int64_t steps, const char* a, int64_t a_row, const char* b, int64_t b_row,
+          typename Lanes::Sum* c, int64_t c_row_stride, bool accumulate) {
   typename Lanes::Vector sum[R][W];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
@@ -152,27 +166,32 @@ void dots(int64_t steps, const char* a, int64_t a_row, const char* b, int64_t b_
 }
 
 template <class Lanes, int R>
-ISA_INLINE void dots_of_height(int64_t rows, int64_t N, int64_t steps, const char* a, int64_t a_row, const char* b,
-                               int64_t b_row, typename Lanes::Sum* c, int64_t c_row_stride, bool accumulate) {
+ISA_INLINE void dots_of_height(int64_t rows, int64_t N, int64_t steps, const char* a, int64_t a_row,
+                               const char* b, int64_t b_row, typename Lanes::Sum* c,
+                               int64_t c_row_stride, bool accumulate) {
   if constexpr (R > 0) {
     if (rows != R)
-      return dots_of_height<Lanes, R - 1>(rows, N, steps, a, a_row, b, b_row, c, c_row_stride, accumulate);
+      return dots_of_height<Lanes, R - 1>(rows, N, steps, a, a_row, b, b_row, c, c_row_stride,
+                                          accumulate);
     constexpr int kWide = R <= 4 ? 4 : 2;
     int64_t j = 0;
-    for (; j + kWide <= N; j += kWide) dots<Lanes, R, kWide>(steps, a, a_row, b + j * b_row, b_row, c + j, c_row_stride, accumulate);
-    for (; j < N; ++j) dots<Lanes, R, 1>(steps, a, a_row, b + j * b_row, b_row, c + j, c_row_stride, accumulate);
+    for (; j + kWide <= N; j += kWide)
+      dots<Lanes, R, kWide>(steps, a, a_row, b + j * b_row, b_row, c + j, c_row_stride, accumulate);
+    for (; j < N; ++j)
+      dots<Lanes, R, 1>(steps, a, a_row, b + j * b_row, b_row, c + j, c_row_stride, accumulate);
   }
 }
 
 constexpr int kSkinnyRows = 8;
 
 template <class Lanes>
-void skinny(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b_transposed, void* c,
-            int64_t c_row_stride, bool accumulate) {
-  dots_of_height<Lanes, kSkinnyRows>(M, N, K / Lanes::kElementsPerUnit, static_cast<const char*>(a.data),
-                                     a.row_stride * size_of(a.dtype), static_cast<const char*>(b_transposed.data),
-                                     b_transposed.row_stride * size_of(b_transposed.dtype),
-                                     static_cast<typename Lanes::Sum*>(c), c_row_stride, accumulate);
+void skinny(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b_transposed,
+            void* c, int64_t c_row_stride, bool accumulate) {
+  dots_of_height<Lanes, kSkinnyRows>(
+      M, N, K / Lanes::kElementsPerUnit, static_cast<const char*>(a.data),
+      a.row_stride * size_of(a.dtype), static_cast<const char*>(b_transposed.data),
+      b_transposed.row_stride * size_of(b_transposed.dtype), static_cast<typename Lanes::Sum*>(c),
+      c_row_stride, accumulate);
 }
 
 }  // namespace

@@ -25,8 +25,9 @@ Isa detect() {
   Isa best = Isa::generic;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
     best = Isa::avx2;
-  if (best == Isa::avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+  if (best == Isa::avx2 && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq"))
     best = Isa::avx512;
   if (const char* wanted = std::getenv("TENDRIL_ISA")) {
     if (!std::strcmp(wanted, "generic")) best = Isa::generic;

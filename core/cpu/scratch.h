@@ -1,5 +1,5 @@
-// Short-lived working memory. A thread keeps one small piece for its next call; larger pieces, and those
-// that are needed while the kept one is in use, come from the allocator.
+// Short-lived working memory. A thread keeps one small piece for its next call; larger pieces, and
+// those that are needed while the kept one is in use, come from the allocator.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,6 @@
-// Elementary functions that the compiler vectorises: branch-free polynomials for float, the standard
-// library for double, the device's own functions under nvcc. Largest errors over the whole domain
-// (tests/test_vecmath.cpp): exp 2 ulp, log 2 ulp, tanh 3 ulp, erf 3 ulp, sigmoid 3 ulp.
+// Elementary functions that the compiler vectorises: branch-free polynomials for float, the
+// standard library for double, the device's own functions under nvcc. Largest errors over the whole
+// domain (tests/test_vecmath.cpp): exp 2 ulp, log 2 ulp, tanh 3 ulp, erf 3 ulp, sigmoid 3 ulp.
 //
 // The polynomials are minimax fits to the functions on the reduced ranges named beside them.
 #pragma once
@@ -47,11 +47,14 @@ VEC_INLINE float magnitude(float x) {
 VEC_INLINE float exp(float x) {
   x = x > 89.0f ? 89.0f : x;      // e^89 overflows to infinity below
   x = x < -104.0f ? -104.0f : x;  // e^-104 rounds to 0; a NaN passes both comparisons
-  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits; for NaN the bits are harmless.
+  // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits; for NaN the bits are
+  // harmless.
   const float shifted = x * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
-  const int32_t exponent = static_cast<int32_t>(__builtin_bit_cast(uint32_t, shifted) - 0x4B400000u);
-  const float r = (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts, the first exact
+  const int32_t exponent =
+      static_cast<int32_t>(__builtin_bit_cast(uint32_t, shifted) - 0x4B400000u);
+  const float r =
+      (x - n * 0.693359375f) - n * -2.12194440e-4f;  // ln 2 in two parts, the first exact
   float p = 0.0013950540451332927f;
   p = p * r + 0.008368917740881443f;
   p = p * r + 0.04166620597243309f;
@@ -67,7 +70,8 @@ VEC_INLINE float exp(float x) {
 VEC_INLINE float log(float x) {
   const bool subnormal = x < 1.17549435e-38f;
   const float scaled = subnormal ? x * 8388608.0f : x;
-  const uint32_t bits = __builtin_bit_cast(uint32_t, scaled);  // unsigned: a negative x may wrap, its log is NaN
+  const uint32_t bits =
+      __builtin_bit_cast(uint32_t, scaled);  // unsigned: a negative x may wrap, its log is NaN
   const int32_t exponent = static_cast<int32_t>(bits - 0x3F3504F3u) >> 23;
   const float f = __builtin_bit_cast(float, bits - (static_cast<uint32_t>(exponent) << 23)) - 1.0f;
   const float n = static_cast<float>(exponent) - (subnormal ? 23.0f : 0.0f);

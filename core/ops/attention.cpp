@@ -39,11 +39,14 @@ Sizes sizes_of(const Tensor& q, const Tensor& k) {
 MatrixView head(const Tensor& x, int64_t b, int64_t h, int64_t t) {
   const Strides& strides = x.strides();
   const int64_t offset = b * strides[0] + h * strides[1] + t * strides[2];
-  return {static_cast<const char*>(x.raw_data()) + offset * size_of(x.dtype()), x.dtype(), strides[2], strides[3]};
+  return {static_cast<const char*>(x.raw_data()) + offset * size_of(x.dtype()), x.dtype(),
+          strides[2], strides[3]};
 }
 
 template <class T>
-MatrixView dense(const T* data, int64_t columns) { return {data, dtype_of<T>(), columns, 1}; }
+MatrixView dense(const T* data, int64_t columns) {
+  return {data, dtype_of<T>(), columns, 1};
+}
 
 // Which scores of a block exist, and the random and additive masks on them.
 template <class T>
@@ -58,7 +61,9 @@ class ScoreRules {
 
   /// Keys [first, last) that query t may see by causality and window.
   int64_t first_key(int64_t t) const {
-    return settings_.window > 0 ? std::clamp<int64_t>(t + shift() - settings_.window + 1, 0, sizes_.Tk) : 0;
+    return settings_.window > 0
+               ? std::clamp<int64_t>(t + shift() - settings_.window + 1, 0, sizes_.Tk)
+               : 0;
   }
   int64_t last_key(int64_t t) const {
     return settings_.causal ? std::clamp<int64_t>(t + shift() + 1, 0, sizes_.Tk) : sizes_.Tk;
@@ -75,8 +80,10 @@ class ScoreRules {
         add = added;
       }
     }
-    const int64_t low = std::clamp<int64_t>(first_key(t) - key, 0, n), high = std::clamp<int64_t>(last_key(t) - key, low, n);
-    const T largest = TENDRIL_ISA_CALL(scale_add_max(scores + low, add ? add + low : nullptr, high - low, scale));
+    const int64_t low = std::clamp<int64_t>(first_key(t) - key, 0, n),
+                  high = std::clamp<int64_t>(last_key(t) - key, low, n);
+    const T largest =
+        TENDRIL_ISA_CALL(scale_add_max(scores + low, add ? add + low : nullptr, high - low, scale));
     std::fill(scores, scores + low, kMinusInfinity<T>);
     std::fill(scores + high, scores + n, kMinusInfinity<T>);
     return largest;
@@ -105,8 +112,9 @@ class ScoreRules {
 
 // One block of queries against all its keys, with the running maximum and sum of each row.
 template <class T>
-void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const ScoreRules<T>& rules, const Sizes& sizes,
-                   T scale, int64_t b, int64_t h, int64_t t0, T* output, T* lse) {
+void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const ScoreRules<T>& rules,
+                   const Sizes& sizes, T scale, int64_t b, int64_t h, int64_t t0, T* output,
+                   T* lse) {
   const auto& [B, H, Hk, Tq, Tk, D] = sizes;
   const int64_t rows = std::min(kQueries, Tq - t0), hk = h / (H / Hk), stride = score_columns(Tk);
   const tendril::cpu::Scratch scratch(rows * stride * static_cast<int64_t>(sizeof(T)));
@@ -118,12 +126,14 @@ void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Scor
   const int64_t end = rules.last_key(t0 + rows - 1);
   for (int64_t key = rules.first_key(t0) / kKeys * kKeys; key < end; key += kKeys) {
     const int64_t n = std::min(kKeys, Tk - key);
-    tendril::cpu::gemm<T>(rows, n, D, head(q, b, h, t0), head(k, b, hk, key).transposed(), scores, stride);
+    tendril::cpu::gemm<T>(rows, n, D, head(q, b, h, t0), head(k, b, hk, key).transposed(), scores,
+                          stride);
     for (int64_t i = 0; i < rows; ++i) {
       T* row = scores + i * stride;
       const int64_t position = (b * H + h) * Tq + t0 + i;
       const T previous = largest[i];
-      largest[i] = std::max(rules.apply(row, position, t0 + i, key, n, scale), previous);  // keeps NaN
+      largest[i] =
+          std::max(rules.apply(row, position, t0 + i, key, n, scale), previous);  // keeps NaN
       if (largest[i] == kMinusInfinity<T>) {
         std::fill_n(row, n, T(0));
         continue;
@@ -142,16 +152,16 @@ void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Scor
 }
 
 template <class T>
-void forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSettings& settings, const Tensor& output,
-             const Tensor& lse) {
+void forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSettings& settings,
+             const Tensor& output, const Tensor& lse) {
   const Sizes sizes = sizes_of(q, k);
   const ScoreRules<T> rules(sizes, settings);
   const int64_t blocks = (sizes.Tq + kQueries - 1) / kQueries;
   parallel_for(sizes.B * sizes.H * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
       const int64_t bh = index / blocks, t0 = index % blocks * kQueries, row = bh * sizes.Tq + t0;
-      forward_block<T>(q, k, v, rules, sizes, static_cast<T>(settings.scale), bh / sizes.H, bh % sizes.H, t0,
-                       output.data<T>() + row * sizes.D, lse.data<T>() + row);
+      forward_block<T>(q, k, v, rules, sizes, static_cast<T>(settings.scale), bh / sizes.H,
+                       bh % sizes.H, t0, output.data<T>() + row * sizes.D, lse.data<T>() + row);
     }
   });
 }
@@ -161,7 +171,8 @@ template <class T>
 class Workspace {
  public:
   explicit Workspace(int64_t Tk, bool drops)
-      : stride(score_columns(Tk)), scratch_(kQueries * stride * (drops ? 3 : 2) * static_cast<int64_t>(sizeof(T))) {
+      : stride(score_columns(Tk)),
+        scratch_(kQueries * stride * (drops ? 3 : 2) * static_cast<int64_t>(sizeof(T))) {
     p = reinterpret_cast<T*>(scratch_.data());
     ds = p + kQueries * stride;
     dropped = drops ? ds + kQueries * stride : p;
@@ -181,21 +192,26 @@ struct Gradients {
 };
 
 template <class T>
-void backward_block(const Gradients<T>& x, const ScoreRules<T>& rules, const Sizes& sizes, T scale, int64_t b, int64_t h,
-                    int64_t t0, int64_t key, const T* delta, Workspace<T>& work) {
+void backward_block(const Gradients<T>& x, const ScoreRules<T>& rules, const Sizes& sizes, T scale,
+                    int64_t b, int64_t h, int64_t t0, int64_t key, const T* delta,
+                    Workspace<T>& work) {
   const auto& [B, H, Hk, Tq, Tk, D] = sizes;
-  const int64_t hk = h / (H / Hk), rows = std::min(kQueries, Tq - t0), n = std::min(kKeys, Tk - key);
-  const MatrixView query = head(x.q, b, h, t0), keys = head(x.k, b, hk, key), values = head(x.v, b, hk, key),
-                   g = head(x.g, b, h, t0);
+  const int64_t hk = h / (H / Hk), rows = std::min(kQueries, Tq - t0),
+                n = std::min(kKeys, Tk - key);
+  const MatrixView query = head(x.q, b, h, t0), keys = head(x.k, b, hk, key),
+                   values = head(x.v, b, hk, key), g = head(x.g, b, h, t0);
   tendril::cpu::gemm<T>(rows, n, D, query, keys.transposed(), work.p, work.stride);
   tendril::cpu::gemm<T>(rows, n, D, g, values.transposed(), work.ds, work.stride);
   for (int64_t i = 0; i < rows; ++i) {
-    T *p = work.p + i * work.stride, *ds = work.ds + i * work.stride, *dropped = work.dropped + i * work.stride;
+    T *p = work.p + i * work.stride, *ds = work.ds + i * work.stride,
+      *dropped = work.dropped + i * work.stride;
     const int64_t position = (b * H + h) * Tq + t0 + i;
     const T lse = x.lse.template data<T>()[position];
     rules.apply(p, position, t0 + i, key, n, scale);
-    if (lse == kMinusInfinity<T>) std::fill_n(p, n, T(0));
-    else TENDRIL_ISA_CALL(exp_shifted_sum(p, n, lse));
+    if (lse == kMinusInfinity<T>)
+      std::fill_n(p, n, T(0));
+    else
+      TENDRIL_ISA_CALL(exp_shifted_sum(p, n, lse));
     if (rules.drops()) {
       std::copy_n(p, n, dropped);
       rules.drop(dropped, position, key, n);
@@ -203,7 +219,8 @@ void backward_block(const Gradients<T>& x, const ScoreRules<T>& rules, const Siz
     }
     TENDRIL_ISA_CALL(score_gradient(ds, p, n, delta[i], scale));
   }
-  const MatrixView ds = dense(work.ds, work.stride), probabilities = dense(work.dropped, work.stride);
+  const MatrixView ds = dense(work.ds, work.stride),
+                   probabilities = dense(work.dropped, work.stride);
   T* dq = x.dq + ((b * H + h) * Tq + t0) * D;
   const int64_t key_row = ((b * Hk + hk) * Tk + key) * D;
   tendril::cpu::gemm<T>(rows, D, n, ds, keys, dq, D, true);
@@ -213,13 +230,15 @@ void backward_block(const Gradients<T>& x, const ScoreRules<T>& rules, const Siz
 
 // delta_t = sum over d of g * output
 template <class T>
-void row_deltas(const Tensor& g, const Tensor& output, int64_t b, int64_t h, int64_t t0, int64_t rows, int64_t D, T* delta) {
+void row_deltas(const Tensor& g, const Tensor& output, int64_t b, int64_t h, int64_t t0,
+                int64_t rows, int64_t D, T* delta) {
   const MatrixView left = head(g, b, h, t0), right = head(output, b, h, t0);
   for (int64_t i = 0; i < rows; ++i) {
     const T* a = static_cast<const T*>(left.data) + i * left.row_stride;
     const T* c = static_cast<const T*>(right.data) + i * right.row_stride;
     delta[i] = T(0);
-    for (int64_t d = 0; d < D; ++d) delta[i] += a[d * left.column_stride] * c[d * right.column_stride];
+    for (int64_t d = 0; d < D; ++d)
+      delta[i] += a[d * left.column_stride] * c[d * right.column_stride];
   }
 }
 
@@ -232,14 +251,16 @@ void backward(const Gradients<T>& x, const AttentionSettings& settings) {
     Workspace<T> work(sizes.Tk, rules.drops());
     T delta[kQueries];
     for (int64_t index = begin; index < end; ++index) {
-      const int64_t b = index / sizes.Hk, group = sizes.H / sizes.Hk, first = index % sizes.Hk * group;
+      const int64_t b = index / sizes.Hk, group = sizes.H / sizes.Hk,
+                    first = index % sizes.Hk * group;
       for (int64_t h = first; h < first + group; ++h)
         for (int64_t t0 = 0; t0 < sizes.Tq; t0 += kQueries) {
           const int64_t rows = std::min(kQueries, sizes.Tq - t0);
           row_deltas<T>(x.g, x.output, b, h, t0, rows, sizes.D, delta);
           const int64_t last = rules.last_key(t0 + rows - 1);
           for (int64_t key = rules.first_key(t0) / kKeys * kKeys; key < last; key += kKeys)
-            backward_block<T>(x, rules, sizes, static_cast<T>(settings.scale), b, h, t0, key, delta, work);
+            backward_block<T>(x, rules, sizes, static_cast<T>(settings.scale), b, h, t0, key, delta,
+                              work);
         }
     }
   });
@@ -249,17 +270,24 @@ void backward(const Gradients<T>& x, const AttentionSettings& settings) {
 
 void attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSettings& settings,
                const Tensor& output, const Tensor& lse) {
-  if (output.dtype() == f64) forward<double>(q, k, v, settings, output, lse);
-  else forward<float>(q, k, v, settings, output, lse);
+  if (output.dtype() == f64)
+    forward<double>(q, k, v, settings, output, lse);
+  else
+    forward<float>(q, k, v, settings, output, lse);
 }
 
-void attention_backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v, const AttentionResult& result,
-                        const AttentionSettings& settings, const AttentionGradients& out) {
+void attention_backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const AttentionResult& result, const AttentionSettings& settings,
+                        const AttentionGradients& out) {
   const auto run = [&]<class T>(TypeTag<T>) {
-    backward<T>({g, q, k, v, result.output, result.lse, out.q.data<T>(), out.k.data<T>(), out.v.data<T>()}, settings);
+    backward<T>(
+        {g, q, k, v, result.output, result.lse, out.q.data<T>(), out.k.data<T>(), out.v.data<T>()},
+        settings);
   };
-  if (g.dtype() == f64) run(TypeTag<double>{});
-  else run(TypeTag<float>{});
+  if (g.dtype() == f64)
+    run(TypeTag<double>{});
+  else
+    run(TypeTag<float>{});
 }
 
 }  // namespace cpu
@@ -268,30 +296,39 @@ namespace {
 
 constexpr const char* kName = "scaled_dot_product_attention";
 
-AttentionSettings checked(const Tensor& q, const Tensor& k, const Tensor& v, AttentionSettings settings) {
-  TENDRIL_CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "[", kName, "] needs q (B, H, Tq, D), k and v "
-                "(B, Hk, Tk, D); got ", q.shape(), ", ", k.shape(), " and ", v.shape());
-  TENDRIL_CHECK(k.shape() == v.shape(), "[", kName, "] k and v must have one shape; got ", k.shape(), " and ", v.shape());
-  TENDRIL_CHECK(q.size(0) == k.size(0) && q.size(3) == k.size(3), "[", kName, "] q and k differ in batch or head size; got ",
-                q.shape(), " and ", k.shape());
+AttentionSettings checked(const Tensor& q, const Tensor& k, const Tensor& v,
+                          AttentionSettings settings) {
+  TENDRIL_CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "[", kName,
+                "] needs q (B, H, Tq, D), k and v "
+                "(B, Hk, Tk, D); got ",
+                q.shape(), ", ", k.shape(), " and ", v.shape());
+  TENDRIL_CHECK(k.shape() == v.shape(), "[", kName, "] k and v must have one shape; got ",
+                k.shape(), " and ", v.shape());
+  TENDRIL_CHECK(q.size(0) == k.size(0) && q.size(3) == k.size(3), "[", kName,
+                "] q and k differ in batch or head size; got ", q.shape(), " and ", k.shape());
   TENDRIL_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, "[", kName, "] the ", q.size(1),
                 " heads of q must be a multiple of the ", k.size(1), " heads of k and v");
-  TENDRIL_CHECK(is_floating(q.dtype()) && k.dtype() == q.dtype() && v.dtype() == q.dtype(), "[", kName,
-                "] q, k and v must have one floating dtype; got ", q.dtype(), ", ", k.dtype(), " and ", v.dtype());
+  TENDRIL_CHECK(is_floating(q.dtype()) && k.dtype() == q.dtype() && v.dtype() == q.dtype(), "[",
+                kName, "] q, k and v must have one floating dtype; got ", q.dtype(), ", ",
+                k.dtype(), " and ", v.dtype());
   require_same_device(kName, q, k, v, settings.mask);
-  TENDRIL_CHECK(settings.dropout >= 0.0 && settings.dropout < 1.0, "[", kName, "] dropout must be in [0, 1); got ",
-                settings.dropout);
+  TENDRIL_CHECK(settings.dropout >= 0.0 && settings.dropout < 1.0, "[", kName,
+                "] dropout must be in [0, 1); got ", settings.dropout);
   TENDRIL_CHECK(settings.window >= 0 && (settings.window == 0 || settings.causal), "[", kName,
-                "] a window needs causal = true and a size of at least 1; got window ", settings.window);
+                "] a window needs causal = true and a size of at least 1; got window ",
+                settings.window);
   if (settings.mask.defined()) {
     const Shape scores{q.size(0), q.size(1), q.size(2), k.size(2)};
-    TENDRIL_CHECK(settings.mask.rank() <= 4 && broadcast_shapes(kName, settings.mask.shape(), scores) == scores, "[", kName,
-                  "] the mask must broadcast to (B, H, Tq, Tk) = ", scores, "; got ", settings.mask.shape());
+    TENDRIL_CHECK(settings.mask.rank() <= 4 &&
+                      broadcast_shapes(kName, settings.mask.shape(), scores) == scores,
+                  "[", kName, "] the mask must broadcast to (B, H, Tq, Tk) = ", scores, "; got ",
+                  settings.mask.shape());
     TENDRIL_CHECK(settings.mask.dtype() == bool_ || is_floating(settings.mask.dtype()), "[", kName,
                   "] the mask must be bool or floating; got ", settings.mask.dtype());
   }
   settings.window = std::min(settings.window, q.size(2) + k.size(2));  // no wider window sees more
-  if (settings.scale == 0.0) settings.scale = 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(q.size(3), 1)));
+  if (settings.scale == 0.0)
+    settings.scale = 1.0 / std::sqrt(static_cast<double>(std::max<int64_t>(q.size(3), 1)));
   return settings;
 }
 
@@ -303,7 +340,8 @@ Tensor zeroed(const Tensor& like, DType dtype) {
 
 }  // namespace
 
-AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSettings& settings) {
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const AttentionSettings& settings) {
   const AttentionSettings valid = checked(q, k, v, settings);
   const DType dtype = accumulate_dtype(q.dtype());
   const AttentionResult result{Tensor::empty(q.shape(), dtype, q.device()),
@@ -312,12 +350,14 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, con
   return {cast(result.output, q.dtype()), result.lse};
 }
 
-AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v,
-                                      const AttentionResult& result, const AttentionSettings& settings) {
+AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                      const Tensor& v, const AttentionResult& result,
+                                      const AttentionSettings& settings) {
   const AttentionSettings valid = checked(q, k, v, settings);
   const DType dtype = accumulate_dtype(q.dtype());
   const AttentionGradients sums{zeroed(q, dtype), zeroed(k, dtype), zeroed(v, dtype)};
-  TENDRIL_ON_DEVICE(q, attention_backward(cast(g, dtype), q, k, v, {cast(result.output, dtype), result.lse}, valid, sums));
+  TENDRIL_ON_DEVICE(q, attention_backward(cast(g, dtype), q, k, v,
+                                          {cast(result.output, dtype), result.lse}, valid, sums));
   return {cast(sums.q, q.dtype()), cast(sums.k, k.dtype()), cast(sums.v, v.dtype())};
 }
 

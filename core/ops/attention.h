@@ -1,5 +1,5 @@
-// Attention without a (B, H, T, T) tensor: scores exist for one block of queries and keys at a time.
-// Rabe and Staats 2021, Dao et al. 2022 ("FlashAttention").
+// Attention without a (B, H, T, T) tensor: scores exist for one block of queries and keys at a
+// time. Rabe and Staats 2021, Dao et al. 2022 ("FlashAttention").
 //
 //   S = scale Q K^T + mask       P = softmax(S)       O = dropout(P) V
 //   lse_t = log sum_s exp(S_ts) is kept, so that backward recomputes P block by block:
@@ -18,7 +18,8 @@ struct AttentionSettings {
   double scale = 0.0;    // 0: 1 / sqrt(D)
   double dropout = 0.0;  // in [0, 1)
   RandomKey key;         // of the dropout mask; element ((b H + h) Tq + t) Tk + s
-  Tensor mask;           // undefined, bool (true: may attend) or floating (added); broadcasts to (B, H, Tq, Tk)
+  Tensor
+      mask;  // undefined, bool (true: may attend) or floating (added); broadcasts to (B, H, Tq, Tk)
 };
 
 struct AttentionResult {
@@ -27,12 +28,14 @@ struct AttentionResult {
 };
 
 /// q (B, H, Tq, D), k and v (B, Hk, Tk, D); head h of q uses head h / (H / Hk) of k and v.
-TENDRIL_API AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSettings& settings);
+TENDRIL_API AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                      const AttentionSettings& settings);
 
 struct AttentionGradients {
   Tensor q, k, v;
 };
-TENDRIL_API AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v,
-                                                  const AttentionResult& result, const AttentionSettings& settings);
+TENDRIL_API AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                                  const Tensor& v, const AttentionResult& result,
+                                                  const AttentionSettings& settings);
 
 }  // namespace tendril::ops

@@ -14,5 +14,7 @@ TENDRIL_DECLARE_ISA(double exp_shifted_sum(double* s, int64_t n, double shift))
 TENDRIL_DECLARE_ISA(void scale_row(float* x, int64_t n, float factor))
 TENDRIL_DECLARE_ISA(void scale_row(double* x, int64_t n, double factor))
 // dp[i] = p[i] * (dp[i] - delta) * scale
-TENDRIL_DECLARE_ISA(void score_gradient(float* dp, const float* p, int64_t n, float delta, float scale))
-TENDRIL_DECLARE_ISA(void score_gradient(double* dp, const double* p, int64_t n, double delta, double scale))
+TENDRIL_DECLARE_ISA(void score_gradient(float* dp, const float* p, int64_t n, float delta,
+                                        float scale))
+TENDRIL_DECLARE_ISA(void score_gradient(double* dp, const double* p, int64_t n, double delta,
+                                        double scale))

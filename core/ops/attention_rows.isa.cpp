@@ -8,7 +8,9 @@ namespace {
 constexpr int kLanes = 16;
 
 template <class T>
-ISA_INLINE T larger(T a, T b) { return a > b ? a : b; }
+ISA_INLINE T larger(T a, T b) {
+  return a > b ? a : b;
+}
 
 template <class T>
 ISA_INLINE T scale_add_max_of(T* s, const T* add, int64_t n, T scale) {
@@ -47,12 +49,16 @@ ISA_INLINE void score_gradient_of(T* dp, const T* p, int64_t n, T delta, T scale
 
 }  // namespace
 
-float scale_add_max(float* s, const float* add, int64_t n, float scale) { return scale_add_max_of(s, add, n, scale); }
+float scale_add_max(float* s, const float* add, int64_t n, float scale) {
+  return scale_add_max_of(s, add, n, scale);
+}
 double scale_add_max(double* s, const double* add, int64_t n, double scale) {
   return scale_add_max_of(s, add, n, scale);
 }
 float exp_shifted_sum(float* s, int64_t n, float shift) { return exp_shifted_sum_of(s, n, shift); }
-double exp_shifted_sum(double* s, int64_t n, double shift) { return exp_shifted_sum_of(s, n, shift); }
+double exp_shifted_sum(double* s, int64_t n, double shift) {
+  return exp_shifted_sum_of(s, n, shift);
+}
 void scale_row(float* x, int64_t n, float factor) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }

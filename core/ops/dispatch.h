@@ -11,8 +11,8 @@ template <class... Tensors>
 void require_same_device(const char* op, const Tensor& first, const Tensors&... others) {
   const auto check = [&](const Tensor& other) {
     TENDRIL_CHECK(!other.defined() || other.device() == first.device(), "[", op,
-                  "] tensors are on different devices; got ", first.device(), " and ", other.device(),
-                  "; move them with to(x, device)");
+                  "] tensors are on different devices; got ", first.device(), " and ",
+                  other.device(), "; move them with to(x, device)");
   };
   (check(others), ...);
 }
@@ -21,10 +21,12 @@ void require_same_device(const char* op, const Tensor& first, const Tensors&... 
 
 /// TENDRIL_ON_DEVICE(x, softmax(x, y)) calls cpu::softmax(x, y) or cuda::softmax(x, y).
 #ifdef TENDRIL_WITH_CUDA
-#define TENDRIL_ON_DEVICE(tensor, ...) ((tensor).device().is_cuda() ? cuda::__VA_ARGS__ : cpu::__VA_ARGS__)
+#define TENDRIL_ON_DEVICE(tensor, ...) \
+  ((tensor).device().is_cuda() ? cuda::__VA_ARGS__ : cpu::__VA_ARGS__)
 #else
-#define TENDRIL_ON_DEVICE(tensor, ...)                                                        \
-  (((tensor).device().is_cpu() ? void() : ::tendril::fail("[device] built without CUDA; got a tensor on ", \
-                                                            (tensor).device())),               \
+#define TENDRIL_ON_DEVICE(tensor, ...)                                                          \
+  (((tensor).device().is_cpu()                                                                  \
+        ? void()                                                                                \
+        : ::tendril::fail("[device] built without CUDA; got a tensor on ", (tensor).device())), \
    cpu::__VA_ARGS__)
 #endif

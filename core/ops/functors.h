@@ -1,4 +1,5 @@
-// Every pointwise operation as a functor: its value and its derivative, for CPU loops and CUDA kernels.
+// Every pointwise operation as a functor: its value and its derivative, for CPU loops and CUDA
+// kernels.
 //
 //   unary   value(x), grad(s, g): s is the saved input or output, as the row in ops.def says
 //   binary  value(a, b), grad_a(a, b, g), grad_b(a, b, g); a_uses and b_uses say which operands the
@@ -11,7 +12,9 @@
 
 namespace tendril::ops {
 
-#define FUNCTOR template <class T> VEC_INLINE static
+#define FUNCTOR      \
+  template <class T> \
+  VEC_INLINE static
 #define INTEGER VEC_INLINE static int64_t
 
 // Integers wrap around in 64 unsigned bits, where overflow is defined.
@@ -174,7 +177,9 @@ struct Pow {
   static constexpr Uses a_uses = kUsesBoth, b_uses = kUsesBoth;
   FUNCTOR T value(T a, T b) { return std::pow(a, b); }
   FUNCTOR T grad_a(T a, T b, T g) { return b == T(0) ? T(0) : g * b * std::pow(a, b - T(1)); }
-  FUNCTOR T grad_b(T a, T b, T g) { return a == T(0) && b >= T(0) ? T(0) : g * std::pow(a, b) * std::log(a); }
+  FUNCTOR T grad_b(T a, T b, T g) {
+    return a == T(0) && b >= T(0) ? T(0) : g * std::pow(a, b) * std::log(a);
+  }
 };
 struct Maximum {  // a tie gives each operand half of the gradient
   static constexpr Uses a_uses = kUsesBoth, b_uses = kUsesBoth;
@@ -189,15 +194,33 @@ struct Minimum {
   FUNCTOR T grad_b(T a, T b, T g) { return a < b || a != a ? T(0) : a == b ? g * T(0.5) : g; }
 };
 
-struct Eq { FUNCTOR bool value(T a, T b) { return a == b; } };
-struct Ne { FUNCTOR bool value(T a, T b) { return a != b; } };
-struct Lt { FUNCTOR bool value(T a, T b) { return a < b; } };
-struct Le { FUNCTOR bool value(T a, T b) { return a <= b; } };
-struct Gt { FUNCTOR bool value(T a, T b) { return a > b; } };
-struct Ge { FUNCTOR bool value(T a, T b) { return a >= b; } };
-struct LogicalAnd { FUNCTOR bool value(T a, T b) { return (a != T(0)) & (b != T(0)); } };
-struct LogicalOr { FUNCTOR bool value(T a, T b) { return (a != T(0)) | (b != T(0)); } };
-struct LogicalXor { FUNCTOR bool value(T a, T b) { return (a != T(0)) ^ (b != T(0)); } };
+struct Eq {
+  FUNCTOR bool value(T a, T b) { return a == b; }
+};
+struct Ne {
+  FUNCTOR bool value(T a, T b) { return a != b; }
+};
+struct Lt {
+  FUNCTOR bool value(T a, T b) { return a < b; }
+};
+struct Le {
+  FUNCTOR bool value(T a, T b) { return a <= b; }
+};
+struct Gt {
+  FUNCTOR bool value(T a, T b) { return a > b; }
+};
+struct Ge {
+  FUNCTOR bool value(T a, T b) { return a >= b; }
+};
+struct LogicalAnd {
+  FUNCTOR bool value(T a, T b) { return (a != T(0)) & (b != T(0)); }
+};
+struct LogicalOr {
+  FUNCTOR bool value(T a, T b) { return (a != T(0)) | (b != T(0)); }
+};
+struct LogicalXor {
+  FUNCTOR bool value(T a, T b) { return (a != T(0)) ^ (b != T(0)); }
+};
 
 #undef FUNCTOR
 #undef INTEGER

@@ -14,8 +14,8 @@ Tensor view_of(const Tensor& x, int64_t shift, const Shape& shape, const Strides
   return Tensor::view(x.storage(), offset, shape, strides, x.dtype());
 }
 
-// A distance in memory. It overflows only where no element is reached by it: in empty tensors and along
-// axes of one element, whose strides may be anything.
+// A distance in memory. It overflows only where no element is reached by it: in empty tensors and
+// along axes of one element, whose strides may be anything.
 int64_t times(int64_t count, int64_t stride) {
   int64_t distance = 0;
   return __builtin_mul_overflow(count, stride, &distance) ? 0 : distance;

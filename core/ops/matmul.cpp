@@ -17,8 +17,8 @@ tendril::cpu::MatrixView matrix(const Tensor& x, int64_t offset) {
   return {data, x.dtype(), x.strides()[rank - 2], x.strides()[rank - 1]};
 }
 
-// `out` is contiguous (batch..., M, N); a and b are expanded to its batch axes. `bias` (N), in the dtype of
-// the sums, may be undefined.
+// `out` is contiguous (batch..., M, N); a and b are expanded to its batch axes. `bias` (N), in the
+// dtype of the sums, may be undefined.
 void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& out) {
   if (out.numel() == 0) return;
   const int64_t rank = out.rank(), M = out.size(-2), N = out.size(-1), K = a.size(-1);
@@ -33,7 +33,8 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& 
   };
   const Strides a_strides = batch_strides(a), b_strides = batch_strides(b);
   const auto one = [&](int64_t index) {
-    tendril::cpu::GemmOutput c{static_cast<char*>(out.raw_data()) + index * M * N * size_of(out.dtype()), out.dtype(), N};
+    tendril::cpu::GemmOutput c{
+        static_cast<char*>(out.raw_data()) + index * M * N * size_of(out.dtype()), out.dtype(), N};
     if (bias.defined()) c.bias = bias.raw_data();
     tendril::cpu::gemm(M, N, K, matrix(a, offset_of(index, batch, a_strides)),
                        matrix(b, offset_of(index, batch, b_strides)), c);
@@ -92,14 +93,16 @@ namespace {
 
 // matmul, with a bias (N) added to every row.
 Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias, DType dtype) {
-  TENDRIL_CHECK(a.rank() >= 2 && b.rank() >= 2, "[matmul] needs matrices or batches of matrices; got shapes ", a.shape(),
-                " and ", b.shape());
+  TENDRIL_CHECK(a.rank() >= 2 && b.rank() >= 2,
+                "[matmul] needs matrices or batches of matrices; got shapes ", a.shape(), " and ",
+                b.shape());
   require_matrix_dtype("matmul", a);
   require_matrix_dtype("matmul", b);
   require_same_device("matmul", a, b);
-  TENDRIL_CHECK(a.size(-1) == b.size(-2), "[matmul] the inner sizes differ; got ", a.shape(), " x ", b.shape(), ": ",
-                a.size(-1), " columns and ", b.size(-2), " rows");
-  if (can_fold_rows(a, b)) return reshape(product(as_rows(a), b, bias, dtype), with_last(a, b.size(-1)));
+  TENDRIL_CHECK(a.size(-1) == b.size(-2), "[matmul] the inner sizes differ; got ", a.shape(), " x ",
+                b.shape(), ": ", a.size(-1), " columns and ", b.size(-2), " rows");
+  if (can_fold_rows(a, b))
+    return reshape(product(as_rows(a), b, bias, dtype), with_last(a, b.size(-1)));
   const auto batch_of = [](const Tensor& x) {
     Shape shape = x.shape();
     shape.erase(shape.rank() - 1);
@@ -117,14 +120,17 @@ Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias, DType dtype
   shape.push_back(a.size(-2));
   shape.push_back(b.size(-1));
   Tensor out = Tensor::empty(shape, dtype, a.device());
-  const Tensor sum_bias = bias.defined() ? contiguous(cast(bias, accumulate_dtype(dtype))) : Tensor();
+  const Tensor sum_bias =
+      bias.defined() ? contiguous(cast(bias, accumulate_dtype(dtype))) : Tensor();
   TENDRIL_ON_DEVICE(a, matmul(expanded(a), expanded(b), sum_bias, out));
   return out;
 }
 
 }  // namespace
 
-Tensor matmul(const Tensor& a, const Tensor& b) { return product(a, b, {}, promote(a.dtype(), b.dtype())); }
+Tensor matmul(const Tensor& a, const Tensor& b) {
+  return product(a, b, {}, promote(a.dtype(), b.dtype()));
+}
 
 Tensor matmul_backward_a(const Tensor& g, const Tensor& b, const Shape& a_shape, DType a_dtype) {
   return cast(sum_to(matmul(g, swap_last(b)), a_shape), a_dtype);
@@ -139,10 +145,11 @@ Tensor matmul_backward_b(const Tensor& g, const Tensor& a, const Shape& b_shape,
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   TENDRIL_CHECK(x.rank() >= 1 && weight.rank() == 2 && x.size(-1) == weight.size(1),
-                "[linear] needs x (..., in) and weight (out, in); got ", x.shape(), " and ", weight.shape());
+                "[linear] needs x (..., in) and weight (out, in); got ", x.shape(), " and ",
+                weight.shape());
   if (bias.defined()) {
-    TENDRIL_CHECK(bias.shape() == Shape{weight.size(0)}, "[linear] the bias must be (out) = (", weight.size(0),
-                  ",); got ", bias.shape());
+    TENDRIL_CHECK(bias.shape() == Shape{weight.size(0)}, "[linear] the bias must be (out) = (",
+                  weight.size(0), ",); got ", bias.shape());
     require_same_device("linear", x, bias);
   }
   DType dtype = promote(x.dtype(), weight.dtype());

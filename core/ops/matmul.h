@@ -8,12 +8,14 @@
 
 namespace tendril::ops {
 
-/// (..., M, K) x (..., K, N) -> (..., M, N), batch axes broadcast. Both operands have at least two axes.
-/// Operands of any strides are read in place.
+/// (..., M, K) x (..., K, N) -> (..., M, N), batch axes broadcast. Both operands have at least two
+/// axes. Operands of any strides are read in place.
 ///   dA = g B^T, dB = A^T g, each summed over the batch axes along which it was broadcast.
 TENDRIL_API Tensor matmul(const Tensor& a, const Tensor& b);
-TENDRIL_API Tensor matmul_backward_a(const Tensor& g, const Tensor& b, const Shape& a_shape, DType a_dtype);
-TENDRIL_API Tensor matmul_backward_b(const Tensor& g, const Tensor& a, const Shape& b_shape, DType b_dtype);
+TENDRIL_API Tensor matmul_backward_a(const Tensor& g, const Tensor& b, const Shape& a_shape,
+                                     DType a_dtype);
+TENDRIL_API Tensor matmul_backward_b(const Tensor& g, const Tensor& a, const Shape& b_shape,
+                                     DType b_dtype);
 
 /// x (..., in) W^T + bias; weight (out, in), bias (out) or undefined.
 ///   dx = g W, dW = g^T x and dbias = sum of g over all rows.
@@ -21,11 +23,11 @@ TENDRIL_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& b
 TENDRIL_API Tensor linear_backward_x(const Tensor& g, const Tensor& weight, DType dtype);
 TENDRIL_API Tensor linear_backward_weight(const Tensor& g, const Tensor& x, DType dtype);
 
-/// Sums the product of two operands over the indices that `equation` ("ij,jk->ik") leaves out on the
-/// right. An index stands at most once in each operand; ellipses are not supported.
+/// Sums the product of two operands over the indices that `equation` ("ij,jk->ik") leaves out on
+/// the right. An index stands at most once in each operand; ellipses are not supported.
 TENDRIL_API Tensor einsum(const std::string& equation, const Tensor& a, const Tensor& b);
 /// The gradient of operand 0 or 1, given the other operand.
-TENDRIL_API Tensor einsum_backward(const std::string& equation, int operand, const Tensor& g, const Tensor& other,
-                                   const Shape& shape);
+TENDRIL_API Tensor einsum_backward(const std::string& equation, int operand, const Tensor& g,
+                                   const Tensor& other, const Shape& shape);
 
 }  // namespace tendril::ops

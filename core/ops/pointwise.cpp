@@ -22,12 +22,21 @@ enum class NumberKind { Real, Number };
 
 NumberKind number_kind(Op op) {
   switch (op) {
-#define UNARY(op, F, kind, ...) case Op::op: return NumberKind::kind;
-#define UNARY1(op, F, kind, ...) case Op::op: return NumberKind::kind;
-#define UNARY_NONDIFF(op, F, kind, ...) case Op::op: return NumberKind::kind;
-#define BINARY(op, F, kind, ...) case Op::op: return NumberKind::kind;
+#define UNARY(op, F, kind, ...) \
+  case Op::op:                  \
+    return NumberKind::kind;
+#define UNARY1(op, F, kind, ...) \
+  case Op::op:                   \
+    return NumberKind::kind;
+#define UNARY_NONDIFF(op, F, kind, ...) \
+  case Op::op:                          \
+    return NumberKind::kind;
+#define BINARY(op, F, kind, ...) \
+  case Op::op:                   \
+    return NumberKind::kind;
 #include <tendril/core/ops/ops.def>
-    default: return NumberKind::Number;
+    default:
+      return NumberKind::Number;
   }
 }
 
@@ -40,7 +49,8 @@ DType result_dtype(Op op, DType dtype) {
 BlockKernel kernel(Op op, Part part) { return TENDRIL_ISA_CALL(pointwise_kernel(op, part)); }
 
 template <class T>
-void run_blocks(BlockFunction<T> function, const Tensor& out, const BlockReader* readers, int inputs, double parameter) {
+void run_blocks(BlockFunction<T> function, const Tensor& out, const BlockReader* readers,
+                int inputs, double parameter) {
   parallel_for(out.numel(), kChunk, [&](int64_t begin, int64_t end) {
     alignas(64) T buffers[3][kBlock];
     alignas(64) T result[kBlock];
@@ -56,8 +66,8 @@ void run_blocks(BlockFunction<T> function, const Tensor& out, const BlockReader*
 }
 
 /// Computes in f64 for f64, in int64_t for integers, else in f32.
-void run(const BlockKernel& kernel, DType compute, const Tensor& out, const BlockReader* readers, int inputs,
-         double parameter = 0.0) {
+void run(const BlockKernel& kernel, DType compute, const Tensor& out, const BlockReader* readers,
+         int inputs, double parameter = 0.0) {
   if (compute == f64) return run_blocks<double>(kernel.f64, out, readers, inputs, parameter);
   if (is_floating(compute)) return run_blocks<float>(kernel.f32, out, readers, inputs, parameter);
   return run_blocks<int64_t>(kernel.i64, out, readers, inputs, parameter);
@@ -91,7 +101,9 @@ Shape operand_shape(const char* op, const Operand& a, const Operand& b) {
   return broadcast_shapes(op, a.tensor.shape(), b.tensor.shape());
 }
 
-Device device_of(const Operand& a, const Operand& b) { return a.is_tensor() ? a.tensor.device() : b.tensor.device(); }
+Device device_of(const Operand& a, const Operand& b) {
+  return a.is_tensor() ? a.tensor.device() : b.tensor.device();
+}
 
 }  // namespace
 
@@ -106,7 +118,8 @@ Tensor unary(Op op, const Tensor& x, double parameter) {
 
 Tensor unary_backward(Op op, const Tensor& saved, const Tensor& g, double parameter) {
   Tensor out = Tensor::empty(g.shape(), g.dtype(), g.device());
-  const BlockReader in[] = {BlockReader(saved.defined() ? saved : g, g.shape()), BlockReader(g, g.shape())};
+  const BlockReader in[] = {BlockReader(saved.defined() ? saved : g, g.shape()),
+                            BlockReader(g, g.shape())};
   run(kernel(op, Part::grad), g.dtype(), out, in, 2, parameter);
   return out;
 }
@@ -138,7 +151,9 @@ Tensor compare(Op op, const Operand& a, const Operand& b) {
   const Shape shape = operand_shape(name(op), a, b);
   Tensor out = Tensor::empty(shape, bool_, device_of(a, b));
   const BlockReader in[] = {reader(a, shape), reader(b, shape)};
-  const auto is_integer = [](const Operand& x) { return x.is_tensor() && !is_floating(x.tensor.dtype()); };
+  const auto is_integer = [](const Operand& x) {
+    return x.is_tensor() && !is_floating(x.tensor.dtype());
+  };
   DType compute = operand_dtype(a, b);
   // f32 would round an integer above 2^24 before it is compared.
   if (is_floating(compute) && (is_integer(a) || is_integer(b))) compute = f64;
@@ -155,8 +170,8 @@ Tensor isfinite(const Tensor& x) {
 }
 
 Tensor where(const Tensor& condition, const Operand& a, const Operand& b) {
-  TENDRIL_CHECK(condition.dtype() == bool_, "[where] the condition must be bool; got ", condition.dtype(),
-                "; compare it, e.g. ne(x, 0)");
+  TENDRIL_CHECK(condition.dtype() == bool_, "[where] the condition must be bool; got ",
+                condition.dtype(), "; compare it, e.g. ne(x, 0)");
   Shape shape = condition.shape();
   for (const Operand* operand : {&a, &b})
     if (operand->is_tensor()) {
@@ -171,9 +186,10 @@ Tensor where(const Tensor& condition, const Operand& a, const Operand& b) {
 }
 
 void accumulate(const Tensor& sum, const Tensor& x) {
-  TENDRIL_CHECK(sum.is_contiguous(), "[accumulate] the sum must be contiguous; got strides ", sum.strides());
-  TENDRIL_CHECK(broadcast_shapes("accumulate", sum.shape(), x.shape()) == sum.shape(), "[accumulate] ", x.shape(),
-                " does not broadcast to ", sum.shape());
+  TENDRIL_CHECK(sum.is_contiguous(), "[accumulate] the sum must be contiguous; got strides ",
+                sum.strides());
+  TENDRIL_CHECK(broadcast_shapes("accumulate", sum.shape(), x.shape()) == sum.shape(),
+                "[accumulate] ", x.shape(), " does not broadcast to ", sum.shape());
   const BlockReader in[] = {BlockReader(sum, sum.shape()), BlockReader(x, sum.shape())};
   run(kernel(Op::add, Part::value), sum.dtype(), sum, in, 2);
   sum.bump_version();

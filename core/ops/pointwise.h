@@ -16,15 +16,17 @@ struct Operand {
   bool is_number = false;
 };
 
-/// Value of a unary op; `parameter` for the UNARY1 rows. Integers become f32 for Real ops, bool becomes i64.
+/// Value of a unary op; `parameter` for the UNARY1 rows. Integers become f32 for Real ops, bool
+/// becomes i64.
 TENDRIL_API Tensor unary(Op op, const Tensor& x, double parameter = 0.0);
 /// Gradient of the input; `saved` is the input or the output, as the row says.
-TENDRIL_API Tensor unary_backward(Op op, const Tensor& saved, const Tensor& g, double parameter = 0.0);
+TENDRIL_API Tensor unary_backward(Op op, const Tensor& saved, const Tensor& g,
+                                  double parameter = 0.0);
 
 /// Broadcasts and promotes.
 TENDRIL_API Tensor binary(Op op, const Operand& a, const Operand& b);
-/// Gradient with respect to a (or b), of the shape of g: reduce it with sum_to(). Operands the functor
-/// does not use may be undefined tensors.
+/// Gradient with respect to a (or b), of the shape of g: reduce it with sum_to(). Operands the
+/// functor does not use may be undefined tensors.
 TENDRIL_API Tensor binary_backward_a(Op op, const Tensor& a, const Operand& b, const Tensor& g);
 TENDRIL_API Tensor binary_backward_b(Op op, const Operand& a, const Tensor& b, const Tensor& g);
 

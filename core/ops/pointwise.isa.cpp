@@ -76,27 +76,30 @@ void select(int64_t n, const T* const* in, T* out, double) {
 }
 
 // What the last columns of ops.def mean for the table: Number ops also exist for integers.
-#define VALUES_Real(loop, F) {loop<F, float>, loop<F, double>, nullptr}
-#define VALUES_Number(loop, F) {loop<F, float>, loop<F, double>, loop<F, int64_t>}
-#define GRADS(loop, F) {loop<F, float>, loop<F, double>, nullptr}
+#define VALUES_Real(loop, F) \
+  { loop<F, float>, loop<F, double>, nullptr }
+#define VALUES_Number(loop, F) \
+  { loop<F, float>, loop<F, double>, loop<F, int64_t> }
+#define GRADS(loop, F) \
+  { loop<F, float>, loop<F, double>, nullptr }
 
 }  // namespace
 
 BlockKernel pointwise_kernel(Op op, Part part) {
   switch (op) {
-#define UNARY(op, F, kind, ...) \
-  case Op::op:                  \
+#define UNARY(op, F, kind, ...)                                    \
+  case Op::op:                                                     \
     if (part == Part::value) return VALUES_##kind(unary_value, F); \
     return GRADS(unary_grad, F);
-#define UNARY1(op, F, kind, ...) \
-  case Op::op:                   \
+#define UNARY1(op, F, kind, ...)                                    \
+  case Op::op:                                                      \
     if (part == Part::value) return VALUES_##kind(unary1_value, F); \
     return GRADS(unary1_grad, F);
 #define UNARY_NONDIFF(op, F, kind, why) \
   case Op::op:                          \
     return VALUES_##kind(unary_value, F);
-#define BINARY(op, F, kind, ...) \
-  case Op::op:                   \
+#define BINARY(op, F, kind, ...)                                    \
+  case Op::op:                                                      \
     if (part == Part::value) return VALUES_##kind(binary_value, F); \
     if (part == Part::grad) return GRADS(binary_grad_a, F);         \
     return GRADS(binary_grad_b, F);
@@ -104,7 +107,8 @@ BlockKernel pointwise_kernel(Op op, Part part) {
   case Op::op:         \
     return VALUES_Number(binary_value, F);
 #include <tendril/core/ops/ops.def>
-    default: return {};
+    default:
+      return {};
   }
 }
 

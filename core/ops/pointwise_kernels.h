@@ -20,8 +20,8 @@ struct BlockKernel {
   BlockFunction<int64_t> i64 = nullptr;
 };
 
-/// Which function of an op: unary ops have `value` (x) and `grad` (saved, g); binary ops `value` (a, b),
-/// `grad` = d/da and `grad_b` = d/db (a, b, g).
+/// Which function of an op: unary ops have `value` (x) and `grad` (saved, g); binary ops `value`
+/// (a, b), `grad` = d/da and `grad_b` = d/db (a, b, g).
 enum class Part { value, grad, grad_b };
 
 }  // namespace tendril::cpu

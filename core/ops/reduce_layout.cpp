@@ -38,7 +38,8 @@ ReduceLayout::ReduceLayout(const Tensor& x, const Shape& axes, bool any_order) {
   }
   results = kept_sizes.numel();
   count = reduced_sizes.numel();
-  if (results == 0 || count == 0) return;  // nothing to walk over, and huge sizes must not be multiplied
+  if (results == 0 || count == 0)
+    return;  // nothing to walk over, and huge sizes must not be multiplied
   if (any_order) sort_by_stride(reduced, reduced_strides);
   merge_neighbours(kept, kept_strides);
   merge_neighbours(reduced, reduced_strides);

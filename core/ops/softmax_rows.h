@@ -31,8 +31,8 @@ TENDRIL_DECLARE_ISA(template <class T> RowExponentials row_exponentials(const T*
 // The same; x_i becomes exp(x_i - maximum). When all x_i are -inf, they become 0.
 TENDRIL_DECLARE_ISA(template <class T> RowExponentials row_exponentials_in_place(T* x, int64_t n))
 // x_i becomes scale x_i - offset
-TENDRIL_DECLARE_ISA(template <class T> void row_affine_in_place(T* x, int64_t n, double scale,
-                                                                double offset))
+TENDRIL_DECLARE_ISA(template <class T>
+                    void row_affine_in_place(T* x, int64_t n, double scale, double offset))
 // sum_i x_i
 TENDRIL_DECLARE_ISA(template <class T> double row_total(const T* x, int64_t n))
 // p_i = factor (exp(x_i - logsumexp) - subtract)

@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Trains nanoGPT's CPU setting here and in PyTorch, seed by seed in turn, and prints losses and times.
+
+    tests/bench/compare_shakespeare.py --data FILE [--seeds 1 2 3] [--threads 1] [--steps 2000]
+
+Ours is the quickstart (bytes, V = 256), theirs pytorch_shakespeare.py (characters, V = 65). Both report the
+mean loss over the held-out last tenth. Without torch only ours runs.
+"""
+import argparse
+import importlib.util
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def run(command, loss_pattern, seconds_pattern):
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return float(re.findall(loss_pattern, text)[-1]), float(re.findall(seconds_pattern, text)[-1])
+
+
+def ours(o, seed):
+    sequences = os.path.getsize(o.data) // 10 // 64
+    with tempfile.TemporaryDirectory() as out:
+        return run([o.quickstart, "--data", o.data, "--out", out, "--seed", str(seed), "--threads", str(o.threads),
+                    "--steps", str(o.steps), "--eval_interval", str(o.steps), "--eval_batches",
+                    str(sequences // 12), "--sample_tokens", "0"],
+                   r"validation loss ([0-9.]+)", r"trained in ([0-9.]+) s")
+
+
+def theirs(o, seed):
+    return run([sys.executable, os.path.join(HERE, "pytorch_shakespeare.py"), "--data", o.data, "--seed", str(seed),
+                "--threads", str(o.threads), "--steps", str(o.steps)],
+               r"validation loss ([0-9.]+)", r"([0-9.]+) s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--quickstart", default="build/release/examples/quickstart")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=2000)
+    o = parser.parse_args()
+    contestants = {"tendril": ours}
+    if importlib.util.find_spec("torch"):
+        contestants["pytorch"] = theirs
+    results = {name: [] for name in contestants}
+    for seed in o.seeds:
+        for name, contestant in contestants.items():
+            loss, seconds = contestant(o, seed)
+            results[name].append((loss, seconds))
+            print(f"seed {seed}  {name:8}  validation loss {loss:.4f}  {seconds:6.1f} s", flush=True)
+    for name, rows in results.items():
+        print(f"mean    {name:8}  validation loss {statistics.mean(r[0] for r in rows):.4f}  "
+              f"{statistics.mean(r[1] for r in rows):6.1f} s")
+
+
+if __name__ == "__main__":
+    main()
