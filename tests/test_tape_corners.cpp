@@ -19,7 +19,6 @@ namespace {
 using Inputs = std::vector<Tensor>;
 using Numbers = std::vector<double>;
 
-
 }  // namespace
 
 TEST_SUITE("tape corners") {
