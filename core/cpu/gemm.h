@@ -32,12 +32,12 @@ struct GemmOutput {
 /// f16 (sums in f32, rounded once when C is a 16-bit type). The order of every sum depends on the
 /// shape alone, so results do not depend on the thread count. Inside a parallel_for the product
 /// runs in the calling thread.
-void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b,
-          const GemmOutput& c);
+TENDRIL_API void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b,
+                      const GemmOutput& c);
 
 template <class T>
-void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b, T* c,
-          int64_t c_row_stride, bool accumulate = false) {
+TENDRIL_API void gemm(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixView& b,
+                      T* c, int64_t c_row_stride, bool accumulate = false) {
   gemm(M, N, K, a, b, {c, dtype_of<T>(), c_row_stride, accumulate});
 }
 
