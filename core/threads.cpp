@@ -41,7 +41,7 @@ void parallel_chunks(int64_t count, int64_t chunk, ChunkBody body) {
   std::exception_ptr error;
   std::mutex error_mutex;
   std::atomic<bool> stop{false};
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+#pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t i = 0; i < chunks; ++i) {
     if (stop.load(std::memory_order_relaxed)) continue;
     try {

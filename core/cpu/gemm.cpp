@@ -16,10 +16,12 @@ namespace {
 
 constexpr int64_t kPassSteps =
     256;  // of K per pass: a panel of B then fits in the first-level cache
-constexpr int64_t kChunkBytes = 8 << 20;   // of B packed at a time
-constexpr int64_t kBlockRows = 112;        // of a block of C
-constexpr int64_t kFewBlocks = 8;          // below this number, blocks are made narrower
-constexpr int64_t kSmallBytes = 32 << 10;  // of an operand that stays in the first-level cache
+constexpr int64_t kChunkBytes = 8 << 20;      // of B packed at a time
+constexpr int64_t kBlockRows = 112;           // of a block of C
+constexpr int64_t kSmallProduct = 1 << 19;    // multiplications that are not worth a second thread
+constexpr int64_t kFewBlocks = 8;             // below this number, blocks are made smaller
+constexpr int64_t kOwnCopyBytes = 320 << 10;  // of B that every thread packs for itself
+constexpr int64_t kSmallBytes = 32 << 10;     // of an operand that stays in the first-level cache
 
 int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 int64_t round_up(int64_t value, int64_t multiple) { return divide_up(value, multiple) * multiple; }
@@ -52,15 +54,22 @@ struct Product {
     sum_bytes = a.dtype == f64 ? 8 : 4;
     a_is_readable = readable_a();
     b_is_readable = readable_b();
-    block_rows = round_up(divide_up(M, divide_up(M, kBlockRows)), kernels.rows);
+    // Equal heights matter more than whole tiles: a thread that is done early waits.
+    block_rows = divide_up(M, divide_up(M, kBlockRows));
     block_columns = round_up(a_is_readable ? 256 : 512, kernels.columns);
-    if (divide_up(M, block_rows) * divide_up(N, block_columns) < kFewBlocks)
-      block_columns = round_up(128, kernels.columns);
+    const bool shared_out = !is_small();  // among threads
+    if (shared_out && blocks() < kFewBlocks) block_columns = round_up(128, kernels.columns);
+    if (shared_out && blocks() < kFewBlocks) {
+      const int64_t row_blocks = divide_up(kFewBlocks, divide_up(N, block_columns));
+      block_rows = divide_up(M, row_blocks);
+    }
     const int64_t column_bytes = steps(K) * kernels.unit_bytes;
     chunk_columns =
         std::min(N, round_up(std::max<int64_t>(kChunkBytes / column_bytes, 1), block_columns));
   }
 
+  bool is_small() const { return M * N * K < kSmallProduct; }
+  int64_t blocks() const { return divide_up(M, block_rows) * divide_up(N, block_columns); }
   int64_t steps(int64_t depth) const { return divide_up(depth, kernels.elements_per_unit); }
 
   bool is_skinny() const {
@@ -227,16 +236,24 @@ void compute_block(const Product& p, const PackedChunk& chunk, int64_t i, int64_
   sums.finish();
 }
 
+// Blocks [begin, end) of the chunk, counted row by row.
+void compute_blocks(const Product& p, const PackedChunk& chunk, int64_t begin, int64_t end) {
+  const int64_t column_blocks = divide_up(chunk.columns, p.block_columns);
+  for (int64_t index = begin; index < end; ++index) {
+    const int64_t j = chunk.begin + index % column_blocks * p.block_columns;
+    compute_block(p, chunk, index / column_blocks * p.block_rows, j,
+                  std::min(p.block_columns, chunk.begin + chunk.columns - j));
+  }
+}
+
+int64_t blocks_of(const Product& p, const PackedChunk& chunk) {
+  return divide_up(p.M, p.block_rows) * divide_up(chunk.columns, p.block_columns);
+}
+
 void compute_chunk(const Product& p, const PackedChunk& chunk) {
-  const int64_t row_blocks = divide_up(p.M, p.block_rows),
-                column_blocks = divide_up(chunk.columns, p.block_columns);
-  parallel_for(row_blocks * column_blocks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t index = begin; index < end; ++index) {
-      const int64_t j = chunk.begin + index % column_blocks * p.block_columns;
-      compute_block(p, chunk, index / column_blocks * p.block_rows, j,
-                    std::min(p.block_columns, chunk.begin + chunk.columns - j));
-    }
-  });
+  const int64_t blocks = blocks_of(p, chunk);
+  parallel_for(blocks, p.is_small() ? blocks : 1,
+               [&](int64_t begin, int64_t end) { compute_blocks(p, chunk, begin, end); });
 }
 
 // Panels are packed by whichever thread comes first; where each one goes is fixed.
@@ -286,11 +303,30 @@ bool better_transposed(int64_t M, int64_t N, int64_t K, const MatrixView& b) {
   return b.row_stride == 1 && b.column_stride != 1 && N * K > M * (K + N);
 }
 
+int64_t packed_bytes(const Product& p, int64_t columns) {
+  const int64_t steps = p.steps(p.K) + divide_up(p.K, p.pass_depth);
+  return round_up(columns, p.kernels.columns) * steps * p.kernels.unit_bytes;
+}
+
+// A small B is packed by every thread for itself: that is quicker than fetching it from the cache
+// of another core. The number of threads decides who computes a block of C, never how.
+void multiply_with_own_copies(const Product& p) {
+  const PackedChunk whole{0, p.N, nullptr};
+  const int64_t blocks = blocks_of(p, whole);
+  const int64_t share = p.is_small() ? blocks : divide_up(blocks, num_threads());
+  parallel_for(blocks, share, [&](int64_t begin, int64_t end) {
+    const Scratch packed(packed_bytes(p, p.N));
+    const PackedChunk chunk{0, p.N, packed.data()};
+    pack_chunk(p, chunk, packed.data());
+    compute_blocks(p, chunk, begin, end);
+  });
+}
+
 void multiply(const Product& p) {
   if (p.b_is_readable) return compute_chunk(p, {0, p.N, nullptr});
-  const int64_t padded = round_up(p.chunk_columns, p.kernels.columns);
-  const Scratch packed(padded * (p.steps(p.K) + divide_up(p.K, p.pass_depth)) *
-                       p.kernels.unit_bytes);
+  if (packed_bytes(p, p.N) <= kOwnCopyBytes && p.block_rows < p.M)
+    return multiply_with_own_copies(p);
+  const Scratch packed(packed_bytes(p, p.chunk_columns));
   for (int64_t j = 0; j < p.N; j += p.chunk_columns) {
     const PackedChunk chunk{j, std::min(p.chunk_columns, p.N - j), packed.data()};
     pack_chunk(p, chunk, packed.data());
