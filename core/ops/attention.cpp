@@ -125,7 +125,7 @@ void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Scor
   std::fill_n(output, rows * D, T(0));
   const int64_t end = rules.last_key(t0 + rows - 1);
   for (int64_t key = rules.first_key(t0) / kKeys * kKeys; key < end; key += kKeys) {
-    const int64_t n = std::min(kKeys, Tk - key);
+    const int64_t n = std::min(kKeys, end - key);  // later keys are seen by no query of the block
     tendril::cpu::gemm<T>(rows, n, D, head(q, b, h, t0), head(k, b, hk, key).transposed(), scores,
                           stride);
     for (int64_t i = 0; i < rows; ++i) {
@@ -193,11 +193,10 @@ struct Gradients {
 
 template <class T>
 void backward_block(const Gradients<T>& x, const ScoreRules<T>& rules, const Sizes& sizes, T scale,
-                    int64_t b, int64_t h, int64_t t0, int64_t key, const T* delta,
+                    int64_t b, int64_t h, int64_t t0, int64_t key, int64_t n, const T* delta,
                     Workspace<T>& work) {
   const auto& [B, H, Hk, Tq, Tk, D] = sizes;
-  const int64_t hk = h / (H / Hk), rows = std::min(kQueries, Tq - t0),
-                n = std::min(kKeys, Tk - key);
+  const int64_t hk = h / (H / Hk), rows = std::min(kQueries, Tq - t0);
   const MatrixView query = head(x.q, b, h, t0), keys = head(x.k, b, hk, key),
                    values = head(x.v, b, hk, key), g = head(x.g, b, h, t0);
   tendril::cpu::gemm<T>(rows, n, D, query, keys.transposed(), work.p, work.stride);
@@ -259,8 +258,8 @@ void backward(const Gradients<T>& x, const AttentionSettings& settings) {
           row_deltas<T>(x.g, x.output, b, h, t0, rows, sizes.D, delta);
           const int64_t last = rules.last_key(t0 + rows - 1);
           for (int64_t key = rules.first_key(t0) / kKeys * kKeys; key < last; key += kKeys)
-            backward_block<T>(x, rules, sizes, static_cast<T>(settings.scale), b, h, t0, key, delta,
-                              work);
+            backward_block<T>(x, rules, sizes, static_cast<T>(settings.scale), b, h, t0, key,
+                              std::min(kKeys, last - key), delta, work);
         }
     }
   });

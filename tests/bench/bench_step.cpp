@@ -21,7 +21,7 @@ struct Options {
   int64_t steps = 50, warmup = 5;
   int threads = 0;
   uint64_t seed = 1;
-  bool json = false;
+  bool json = false, use_bf16 = false;
 };
 
 void declare(CLI::App& app, Options& o) {
@@ -39,6 +39,7 @@ void declare(CLI::App& app, Options& o) {
   positive("--warmup", o.warmup, "Steps before the measurement");
   positive("--threads", o.threads, "CPU threads; all cores without it");
   app.add_flag("--json", o.json, "Print one JSON object on one line");
+  app.add_flag("--bf16", o.use_bf16, "Weights and activations in bf16, f32 masters in the optimizer");
 }
 
 // Seconds of each measured step, and the loss after the last.
@@ -80,6 +81,7 @@ int run(const Options& o) {
                           .embd_pdrop = 0.0,
                           .attn_pdrop = 0.0,
                           .resid_pdrop = 0.0});
+  if (o.use_bf16) model.to(bf16);  // the optimizer then keeps f32 masters
   Result result = measure(model, o);
 
   // The median is what a quiet machine gives; other programs only make steps slower.

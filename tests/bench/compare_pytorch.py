@@ -5,7 +5,7 @@
                                    [--n_layer 4 --n_head 4 --n_embd 128 ...]
 
 Both run the same sizes on the same number of threads: forward, backward, clipping to norm 1, AdamW,
-f32, no dropout, tied embeddings. Rounds alternate so that a busy machine disturbs both alike; each
+f32 (or --bf16), no dropout, tied embeddings. Rounds alternate so that a busy machine disturbs both alike; each
 prints its median step. Needs python3 with torch; without it the script says so and ends with 0.
 """
 import argparse
@@ -25,6 +25,7 @@ def parse():
     parser.add_argument("--bench", default="build/release/tests/bench/bench_step")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--bf16", action="store_true", help="bf16 weights with f32 masters here, autocast there")
     for name, value in SIZES.items():
         parser.add_argument("--" + name, type=int, default=value)
     return parser.parse_args()
@@ -72,7 +73,8 @@ def pytorch_step_seconds(torch, model, optimizer, batch, o):
     for step in range(o.warmup + o.steps):
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        loss = model(*batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=o.bf16):
+            loss = model(*batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -84,6 +86,8 @@ def pytorch_step_seconds(torch, model, optimizer, batch, o):
 
 def tendril_step(o):
     command = [o.bench, "--json", "--threads", str(o.threads)]
+    if o.bf16:
+        command.append("--bf16")
     for name in SIZES:
         command += ["--" + name, str(getattr(o, name))]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
