@@ -17,7 +17,7 @@ struct PairLanes {
   typedef float Vector __attribute__((vector_size(64)));
   typedef float UnalignedVector __attribute__((vector_size(64), aligned(4), may_alias));
   using Units = __m512i;
-  static constexpr int kLanes = 16, kRows = 14, kElementsPerUnit = 2;
+  static constexpr int kLanes = 16, kRows = 14, kElementsPerUnit = 2, kElementBytes = 2;
 
   ISA_INLINE __m512i load(const char* p) { return _mm512_loadu_si512(p); }
   ISA_INLINE __m512i broadcast(const char* p) {

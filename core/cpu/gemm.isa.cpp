@@ -74,7 +74,8 @@ struct ElementLanes {
   using Vector = typename Vectors<T>::Aligned;
   using UnalignedVector = typename Vectors<T>::Unaligned;
   using Units = Vector;
-  static constexpr int kLanes = kVectorLanes<T>, kRows = kTileRows, kElementsPerUnit = 1;
+  static constexpr int kLanes = kVectorLanes<T>, kRows = kTileRows, kElementsPerUnit = 1,
+                       kElementBytes = sizeof(T);
 
   ISA_INLINE Vector load(const char* p) { return *reinterpret_cast<const UnalignedVector*>(p); }
   ISA_INLINE Vector broadcast(const char* p) {

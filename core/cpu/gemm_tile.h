@@ -189,8 +189,8 @@ void skinny(int64_t M, int64_t N, int64_t K, const MatrixView& a, const MatrixVi
             void* c, int64_t c_row_stride, bool accumulate) {
   dots_of_height<Lanes, kSkinnyRows>(
       M, N, K / Lanes::kElementsPerUnit, static_cast<const char*>(a.data),
-      a.row_stride * size_of(a.dtype), static_cast<const char*>(b_transposed.data),
-      b_transposed.row_stride * size_of(b_transposed.dtype), static_cast<typename Lanes::Sum*>(c),
+      a.row_stride * Lanes::kElementBytes, static_cast<const char*>(b_transposed.data),
+      b_transposed.row_stride * Lanes::kElementBytes, static_cast<typename Lanes::Sum*>(c),
       c_row_stride, accumulate);
 }
 
