@@ -6,32 +6,31 @@
 namespace tendril::cpu {
 namespace {
 
-constexpr int64_t kKeptBytes = 128 << 10;
+constexpr int64_t kPieceBytes = 1 << 20;
 
-struct Kept {
+struct Piece {
   char* data = nullptr;
-  bool in_use = false;
-  ~Kept() { std::free(data); }
+  int64_t used = 0;
+  ~Piece() { std::free(data); }
 };
-thread_local Kept kept;
+thread_local Piece piece;
 
 }  // namespace
 
 Scratch::Scratch(int64_t bytes) {
-  if (bytes > kKeptBytes || kept.in_use) {
+  bytes = (bytes + 63) / 64 * 64;
+  if (piece.used + bytes > kPieceBytes) {
     storage_ = Storage::allocate(bytes, Device::cpu());
     data_ = static_cast<char*>(storage_->data());
     return;
   }
-  if (!kept.data) kept.data = static_cast<char*>(std::aligned_alloc(64, kKeptBytes));
-  if (!kept.data) throw std::bad_alloc();
-  data_ = kept.data;
-  kept.in_use = true;
-  kept_in_use_ = &kept.in_use;
+  if (!piece.data) piece.data = static_cast<char*>(std::aligned_alloc(64, kPieceBytes));
+  if (!piece.data) throw std::bad_alloc();
+  data_ = piece.data + piece.used;
+  taken_ = bytes;
+  piece.used += bytes;
 }
 
-Scratch::~Scratch() {
-  if (kept_in_use_) *kept_in_use_ = false;
-}
+Scratch::~Scratch() { piece.used -= taken_; }
 
 }  // namespace tendril::cpu

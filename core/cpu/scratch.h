@@ -1,5 +1,5 @@
-// Short-lived working memory. A thread keeps one small piece for its next call; larger pieces, and
-// those that are needed while the kept one is in use, come from the allocator.
+// Short-lived working memory. Each thread keeps one piece from which scopes take and give back in
+// turn, like a stack; what does not fit comes from the allocator.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,8 @@
 
 namespace tendril::cpu {
 
+/// Uninitialised memory until the end of the scope. Scratches of a thread end in reverse order of
+/// their beginning, which scopes do by themselves.
 class Scratch {
  public:
   explicit Scratch(int64_t bytes);
@@ -18,7 +20,7 @@ class Scratch {
 
  private:
   char* data_;
-  bool* kept_in_use_ = nullptr;
+  int64_t taken_ = 0;  // from the thread's piece
   std::shared_ptr<Storage> storage_;
 };
 
