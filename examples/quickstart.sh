@@ -17,7 +17,7 @@ need build
   cmake --preset release --log-level=WARNING "${options[@]}" > /dev/null
   cmake --build --preset release --target quickstart
 ) >&2
-# Threads that wait for the others sleep instead of spinning, which other programs on the same cores
-# would make many times slower.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY-passive}
+# Threads that wait for the others soon sleep: spinning for long, as is the default, makes everything
+# many times slower when other programs use the same cores.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT-10000}
 exec "$root/build/release/examples/quickstart" "$@"
