@@ -89,6 +89,30 @@ TEST_SUITE("attention") {
     CHECK(q.grad().to_vector<double>() == std::vector<double>(6, 0.0));
   }
 
+  TEST_CASE("NaN in a query reaches its output and the gradients, however few its keys") {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    for (const int64_t keys : {1, 3, 15, 16, 40, 300})
+      for (const bool causal : {false, true}) {
+        CAPTURE(keys);
+        CAPTURE(causal);
+        Tensor q = Tensor::from(std::vector<double>{nan, 1.0, 1.0}, {1, 1, 3, 1});
+        Tensor k = ones({1, 1, keys, 1}, f64), v = ones({1, 1, keys, 1}, f64);
+        for (Tensor* x : {&q, &k, &v}) x->requires_grad_();
+        AttentionOptions options;
+        options.causal = causal;
+        const Tensor y = scaled_dot_product_attention(q, k, v, options);
+        const Inputs gradients = grad({sum(y)}, {q, k, v});
+        // When causal and with fewer keys than queries, query 0 stands before all keys.
+        const bool sees = !causal || keys >= 3;
+        const std::vector<double> out = y.to_vector<double>();
+        CHECK(std::isnan(out[0]) == sees);
+        CHECK(out[2] == doctest::Approx(1.0));
+        CHECK(std::isnan(gradients[0].to_vector<double>()[0]) == sees);
+        for (size_t i = 1; sees && i < gradients.size(); ++i)  // else 0 x NaN, as in any product
+          CHECK(std::isnan(gradients[i].to_vector<double>()[0]));
+      }
+  }
+
   TEST_CASE("dropout drops the given share and keeps the mean") {
     const Tensor q = zeros({1, 8, 128, 1}), k = zeros({1, 8, 512, 1}), v = ones({1, 8, 512, 1});
     AttentionOptions options;

@@ -146,8 +146,10 @@ void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Scor
     tendril::cpu::gemm<T>(rows, D, n, dense(scores, stride), head(v, b, hk, key), output, D, true);
   }
   for (int64_t i = 0; i < rows; ++i) {
-    lse[i] = total[i] > T(0) ? largest[i] + std::log(total[i]) : kMinusInfinity<T>;
-    if (total[i] > T(0)) TENDRIL_ISA_CALL(scale_row(output + i * D, D, T(1) / total[i]));
+    lse[i] = kMinusInfinity<T>;
+    if (total[i] == T(0)) continue;  // sees no key; NaN is no such case
+    lse[i] = largest[i] + std::log(total[i]);
+    TENDRIL_ISA_CALL(scale_row(output + i * D, D, T(1) / total[i]));
   }
 }
 

@@ -5,7 +5,8 @@
 
 #include <tendril/core/cpu/isa.h>
 
-// The largest of scale * s[i] + add[i] (add may be null), written back to s.
+// The largest of scale * s[i] + add[i] (add may be null), written back to s; -inf only where no
+// other number and no NaN is among them.
 TENDRIL_DECLARE_ISA(float scale_add_max(float* s, const float* add, int64_t n, float scale))
 TENDRIL_DECLARE_ISA(double scale_add_max(double* s, const double* add, int64_t n, double scale))
 // s[i] = exp(s[i] - shift); returns the sum.

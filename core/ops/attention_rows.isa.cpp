@@ -26,6 +26,9 @@ ISA_INLINE T scale_add_max_of(T* s, const T* add, int64_t n, T scale) {
   for (int j = 0; i < n; ++i, ++j) lanes[j] = larger(lanes[j], s[i]);
   T result = lanes[0];
   for (int j = 1; j < kLanes; ++j) result = larger(result, lanes[j]);
+  if (result == -static_cast<T>(INFINITY))  // NaN loses against a lane that holds nothing
+    for (i = 0; i < n; ++i)
+      if (s[i] != s[i]) return s[i];
   return result;
 }
 
