@@ -274,6 +274,19 @@ TEST_SUITE("linear_loss") {
               .item<double>() == kInf);
   }
 
+  TEST_CASE("a logit that is NaN makes loss and gradients NaN, whoever else is") {
+    const double nan = std::nan("");
+    for (const std::vector<double>& logits :
+         {std::vector<double>{1, nan, nan}, {1, 2, nan}, {nan, 1, 2}, {nan, nan, nan}}) {
+      Head head;
+      head.x = leaf(ones({1, 1}, f64));
+      head.weight = leaf(Tensor::from(logits, {3, 1}));
+      head.target = zeros({1}, i64);
+      for (const Tensor& result : both(fused(head), head))
+        for (const double value : result.to_vector<double>()) CHECK(std::isnan(value));
+    }
+  }
+
   TEST_CASE("a confident prediction keeps its digits") {
     // p of the target is 1 - 2.06e-9.
     const Tensor x = leaf(floats({20, 0}, {1, 2}));

@@ -53,7 +53,7 @@ double row_loss(T* x, int64_t classes, int64_t target, double smoothing, bool wi
   const auto others = TENDRIL_ISA_CALL(row_exponentials_in_place(x, classes));
   const double maximum = std::max(others.maximum, own);
   const double others_scale = std::exp(others.maximum - maximum);
-  const double others_sum = others.maximum == -INFINITY ? 0.0 : others.sum * others_scale;
+  const double others_sum = others.sum * others_scale;
   const double total = others_sum + std::exp(own - maximum);
   const double log_sum = own == maximum ? std::log1p(others_sum) : std::log(total);
   double loss = 0.0;  // a weight of 0 must not meet the infinity of a logit of -inf
