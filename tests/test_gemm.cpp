@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <thread>
 #include <vector>
 
 #include <tendril/core/cpu/gemm.h>
@@ -161,6 +163,29 @@ TEST_SUITE("gemm") {
       }
     }
     set_num_threads(before);
+  }
+
+  // Of interest where the tiles are Eigen's (TENDRIL_ISA=generic). A new thread has no helpers yet.
+  TEST_CASE("with num_threads 1 a product starts no thread") {
+    const std::filesystem::path tasks = "/proc/self/task";
+    if (!std::filesystem::exists(tasks)) return;
+    const auto count = [&] {
+      return std::distance(std::filesystem::directory_iterator(tasks),
+                           std::filesystem::directory_iterator());
+    };
+    const int before = num_threads();
+    set_num_threads(1);
+    std::ptrdiff_t started = -1;
+    std::thread([&] {
+      const int64_t n = 200;
+      const std::vector<float> a(n * n, 1.0f);
+      std::vector<float> c(n * n);
+      const auto at_first = count();
+      gemm(n, n, n, {a.data(), f32, n, 1}, {a.data(), f32, n, 1}, c.data(), n);
+      started = count() - at_first;
+    }).join();
+    set_num_threads(before);
+    CHECK(started == 0);
   }
 
   TEST_CASE("rounding errors stay within 2 K eps sum |a||b|") {

@@ -4,6 +4,7 @@
 #include <tendril/core/cpu/gemm_kernels.h>
 #include <tendril/core/cpu/gemm_pack.h>
 #ifdef TENDRIL_ISA_generic
+#define EIGEN_DONT_PARALLELIZE  // gemm() hands out the blocks; Eigen does not ask num_threads()
 #include <Eigen/Core>
 #else
 #include <tendril/core/cpu/gemm_tile.h>
