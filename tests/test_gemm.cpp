@@ -107,6 +107,7 @@ TEST_SUITE("gemm") {
         CHECK((wrong_elements<T, Sum>(s.M, s.N, s.K, ta, tb, false, false)) == 0);
         CHECK((wrong_elements<T, Sum>(s.M, s.N, s.K, ta, tb, true, false)) == 0);
         CHECK((wrong_elements<T, Sum>(s.M, s.N, s.K, ta, tb, false, true)) == 0);
+        CHECK((wrong_elements<T, Sum>(s.M, s.N, s.K, ta, tb, true, true)) == 0);
         if constexpr (sizeof(T) == 2) {
           CHECK((wrong_elements<T, T>(s.M, s.N, s.K, ta, tb, false, false)) == 0);
           CHECK((wrong_elements<T, T>(s.M, s.N, s.K, ta, tb, false, true)) == 0);
@@ -142,6 +143,9 @@ TEST_SUITE("gemm") {
     gemm(2, 3, 0, {c.data(), f32, 0, 1}, {c.data(), f32, 3, 1},
          {c.data(), f32, 3, false, bias.data()});
     CHECK(c == std::vector<float>{1, 2, 3, 1, 2, 3});
+    gemm(2, 3, 0, {c.data(), f32, 0, 1}, {c.data(), f32, 3, 1},
+         {c.data(), f32, 3, true, bias.data()});
+    CHECK(c == std::vector<float>{2, 4, 6, 2, 4, 6});
     gemm(2, 3, 0, {c.data(), f32, 0, 1}, {c.data(), f32, 3, 1}, {c.data(), f32, 3});
     CHECK(c == std::vector<float>(6, 0.0f));
   }

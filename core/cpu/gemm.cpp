@@ -157,6 +157,8 @@ class BlockSums {
       T* sums = reinterpret_cast<T*>(data) + row * row_stride;
       if (p_.c_is_transposed)
         std::fill_n(sums, columns_, bias[i_ + row]);
+      else if (p_.c.accumulate && p_.sums_in_place)
+        for (int64_t j = 0; j < columns_; ++j) sums[j] += bias[j_ + j];
       else
         std::copy_n(bias + j_, columns_, sums);
     }
@@ -288,7 +290,7 @@ void multiply_skinny(const Product& p) {
 }
 
 void fill_without_products(const Product& p) {
-  if (p.c.accumulate) return;
+  if (p.c.accumulate && !p.c.bias) return;
   for (int64_t i = 0; i < p.M; ++i) {
     const Scratch scratch(p.N * p.sum_bytes);
     const BlockSums sums(p, i, 0, 1, p.N, scratch.data());
