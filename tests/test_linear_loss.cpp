@@ -197,6 +197,19 @@ TEST_SUITE("linear_loss") {
     check_close(both(checkpoint(run, {head.x}), head), both(from_logits(head), head), 1e-12);
   }
 
+  TEST_CASE("an infinite upstream gradient leaves ignored rows at 0") {
+    Tensor x = randn({2, 4}), weight = randn({5, 4});
+    x.requires_grad_();
+    weight.requires_grad_();
+    const Tensor target = Tensor::from<int64_t>({3, -100}, {2});
+    const Tensor loss = linear_cross_entropy(x, weight, target);
+    const Tensor dx = grad({loss}, {x}, {full({}, INFINITY)})[0];
+    for (int64_t channel = 0; channel < 4; ++channel) {
+      CHECK(!std::isfinite(select(select(dx, 0, 0), 0, channel).item<float>()));
+      CHECK(select(select(dx, 0, 1), 0, channel).item<float>() == 0.0f);
+    }
+  }
+
   TEST_CASE("only what requires grad gets one; nothing is computed when not recording") {
     Head head = random_head({64}, 16, 300, true);
     const auto expected = both(from_logits(head), head);

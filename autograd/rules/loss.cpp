@@ -1,5 +1,6 @@
 // The losses' functions and their tape rules; the mathematics is in core/ops.
 
+#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -58,11 +59,13 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
       Op::linear_cross_entropy, loss, {x, weight, bias},
       [x = Saved(x), weight = Saved(weight), target = Saved(target), bias = Saved(bias), options,
        ready = std::make_shared<ops::LinearGradients>(ready)](const Tensor& g, Gradients& in) {
+        // 0 x infinity: ready gradients of ignored rows would not stay 0.
+        const bool can_scale = ready->any() && std::isfinite(g.item<double>());
         const auto gradients =
-            ready->any() ? ops::scale_gradients(std::exchange(*ready, {}), g)
-                         : ops::linear_cross_entropy_backward(
-                               g, x, weight, target, bias, options,
-                               {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
+            can_scale ? ops::scale_gradients(std::exchange(*ready, {}), g)
+                      : ops::linear_cross_entropy_backward(
+                            g, x, weight, target, bias, options,
+                            {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
         if (in.needs(0)) in.set(0, ops::cast(gradients.x, x.get().dtype()));
         if (in.needs(1)) in.set(1, ops::cast(gradients.weight, weight.get().dtype()));
         if (in.needs(2)) in.set(2, ops::cast(gradients.bias, bias.get().dtype()));
