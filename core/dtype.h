@@ -75,10 +75,12 @@ constexpr DType dtype_of() {
   }
 }
 
+template <class T>
+inline constexpr bool is_half = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+
 /// The C++ type in which arithmetic on T is done.
 template <class T>
-using compute_t =
-    std::conditional_t<std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>, float, T>;
+using compute_t = std::conditional_t<is_half<T>, float, T>;
 
 template <class T>
 struct TypeTag {

@@ -302,7 +302,7 @@ TEST_SUITE("layers") {
     CHECK_THROWS_AS(rotary_embedding(zeros({2, 4}, i32)), Error);
     CHECK_THROWS_WITH_AS(
         embedding(Tensor::from<int64_t>({7}, {1}), x),
-        "[embedding] index out of range; got 7 for a table of 2 rows; indices must "
+        "[embedding] index out of range; got 7 for an axis of size 2; indices must "
         "be in [0, 2)",
         Error);
   }

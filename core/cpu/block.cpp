@@ -7,9 +7,6 @@
 namespace tendril::cpu {
 namespace {
 
-template <class T>
-constexpr bool is_half = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
-
 template <class T, class S>
 void convert_dense(const S* from, T* to, int64_t n) {
   if constexpr ((is_half<S> && std::is_same_v<T, float>) ||

@@ -24,4 +24,15 @@ class Scratch {
   std::shared_ptr<Storage> storage_;
 };
 
+/// The same as `count` numbers.
+template <class T>
+class ScratchArray {
+ public:
+  explicit ScratchArray(int64_t count) : scratch_(count * static_cast<int64_t>(sizeof(T))) {}
+  T* get() const { return reinterpret_cast<T*>(scratch_.data()); }
+
+ private:
+  Scratch scratch_;
+};
+
 }  // namespace tendril::cpu

@@ -25,9 +25,6 @@ struct Block {
 
 using BlockFunction = void (*)(void* to, const void* from, const Block& block);
 
-template <class T>
-constexpr bool is_half = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
-
 template <class To, class From>
 void convert_run(To* __restrict to, const From* __restrict from, int64_t count) {
   if constexpr (std::is_same_v<To, From>) {

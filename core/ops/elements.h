@@ -4,9 +4,9 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 #include <type_traits>
 
+#include <tendril/core/cpu/scratch.h>
 #include <tendril/core/strided.h>
 #include <tendril/core/tensor.h>
 
@@ -86,10 +86,10 @@ class Elements {
   Strides strides_;
 };
 
-/// Uninitialised memory for one thread's rows.
+/// Uninitialised memory for one thread's rows, until the end of the scope.
 template <class T>
-std::unique_ptr<T[]> scratch(int64_t count) {
-  return std::make_unique_for_overwrite<T[]>(static_cast<size_t>(std::max<int64_t>(count, 1)));
+tendril::cpu::ScratchArray<T> scratch(int64_t count) {
+  return tendril::cpu::ScratchArray<T>(count);
 }
 
 /// Rows of this length that make a worthwhile chunk for parallel_for.

@@ -1,25 +1,16 @@
 #include <tendril/core/ops/embedding.h>
 
+#include <span>
 #include <vector>
 
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/elements.h>
+#include <tendril/core/ops/indexing.h>
 #include <tendril/core/threads.h>
 
 namespace tendril::ops {
 namespace {
-
-// All indices as i64, each in [0, classes).
-std::vector<int64_t> checked_indices(const char* op, const Tensor& indices, int64_t classes) {
-  TENDRIL_CHECK(indices.dtype() == i64 || indices.dtype() == i32, "[", op,
-                "] needs i64 or i32 indices; got ", indices.dtype(), "; cast them with to(x, i64)");
-  std::vector<int64_t> values = indices.to_vector<int64_t>();
-  for (const int64_t value : values)
-    TENDRIL_CHECK(value >= 0 && value < classes, "[", op, "] index out of range; got ", value,
-                  " for a table of ", classes, " rows; indices must be in [0, ", classes, ")");
-  return values;
-}
 
 Shape with_channels(const Shape& shape, int64_t channels) {
   Shape result = shape;
@@ -34,24 +25,24 @@ namespace {
 
 Tensor embedding(const Tensor& indices, const Tensor& weight) {
   const int64_t channels = weight.size(1);
-  const std::vector<int64_t> rows = checked_indices("embedding", indices, weight.size(0));
+  const Tensor rows = checked_indices("embedding", indices, weight.size(0));
+  const int64_t* index = rows.data<int64_t>();
   const Tensor y = Tensor::empty(with_channels(indices.shape(), channels), weight.dtype());
   visit_floating("embedding", weight.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* table = weight.data<T>();
     T* out = y.data<T>();
     const int64_t row_stride = weight.strides()[0], step = weight.strides()[1];
-    parallel_for(static_cast<int64_t>(rows.size()), rows_per_chunk(channels),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t n = begin; n < end; ++n) {
-                     const T* row = table + rows[static_cast<size_t>(n)] * row_stride;
-                     T* target = out + n * channels;
-                     if (step == 1)
-                       std::copy_n(row, channels, target);
-                     else
-                       for (int64_t c = 0; c < channels; ++c) target[c] = row[c * step];
-                   }
-                 });
+    parallel_for(rows.numel(), rows_per_chunk(channels), [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        const T* row = table + index[n] * row_stride;
+        T* target = out + n * channels;
+        if (step == 1)
+          std::copy_n(row, channels, target);
+        else
+          for (int64_t c = 0; c < channels; ++c) target[c] = row[c * step];
+      }
+    });
   });
   return y;
 }
@@ -60,7 +51,7 @@ Tensor embedding(const Tensor& indices, const Tensor& weight) {
 struct Buckets {
   std::vector<int64_t> first, order, used;  // used: the indices that occur
 
-  Buckets(const std::vector<int64_t>& indices, int64_t classes)
+  Buckets(std::span<const int64_t> indices, int64_t classes)
       : first(static_cast<size_t>(classes) + 1), order(indices.size()) {
     for (const int64_t v : indices) ++first[static_cast<size_t>(v) + 1];
     for (int64_t v = 0; v < classes; ++v) {
@@ -79,7 +70,8 @@ struct Buckets {
 Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
                           std::optional<int64_t> padding) {
   const int64_t channels = g.shape().back();
-  const Buckets buckets(checked_indices("embedding_backward", indices, classes), classes);
+  const Tensor rows = checked_indices("embedding_backward", indices, classes);
+  const Buckets buckets(rows.span<const int64_t>(), classes);
   const Tensor dweight = zeros({classes, channels}, g.dtype());
   visit_floating("embedding_backward", g.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -90,8 +90,8 @@ void require_in_range(const char* op, const Tensor& indices, int64_t size) {
       valid &= static_cast<uint64_t>(data[i]) < static_cast<uint64_t>(size);
     if (valid) return;
     for (int64_t i = begin; i < end; ++i)
-      TENDRIL_CHECK(data[i] >= 0 && data[i] < size, "[", op, "] index ", data[i],
-                    " is out of range; valid are 0 to ", size - 1);
+      TENDRIL_CHECK(data[i] >= 0 && data[i] < size, "[", op, "] index out of range; got ", data[i],
+                    " for an axis of size ", size, "; indices must be in [0, ", size, ")");
   });
 }
 
