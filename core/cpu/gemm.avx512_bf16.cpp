@@ -108,17 +108,18 @@ ReadableA copy_a(const MatrixView& a, int64_t rows, int64_t depth, void* copy) {
 }  // namespace
 
 GemmKernels gemm_kernels_bf16() {
-  return {PairLanes::kRows,
-          kWidth,
-          2,
-          4,
-          copy_a,
-          pack_b,
-          block<PairLanes, float>,
-          block<PairLanes, bfloat16>,
-          skinny<PairLanes>,
-          kSkinnyRows,
-          2 * kLanes};
+  return {.rows = PairLanes::kRows,
+          .columns = kWidth,
+          .elements_per_unit = 2,
+          .unit_bytes = 4,
+          .pass_steps = 256,
+          .copy_a = copy_a,
+          .pack_b = pack_b,
+          .block = block<PairLanes, float>,
+          .block_rounded = block<PairLanes, bfloat16>,
+          .skinny = skinny<PairLanes>,
+          .skinny_rows = kSkinnyRows,
+          .skinny_multiple = 2 * kLanes};
 }
 
 }  // namespace tendril::cpu::avx512_bf16

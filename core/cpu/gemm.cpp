@@ -14,8 +14,6 @@
 namespace tendril::cpu {
 namespace {
 
-constexpr int64_t kPassSteps =
-    256;  // of K per pass: a panel of B then fits in the first-level cache
 constexpr int64_t kChunkBytes = 8 << 20;      // of B packed at a time
 constexpr int64_t kBlockRows = 112;           // of a block of C
 constexpr int64_t kSmallProduct = 1 << 19;    // multiplications that are not worth a second thread
@@ -46,8 +44,9 @@ struct Product {
         c(c),
         c_is_transposed(c_is_transposed),
         kernels(choose_kernels(a, b)) {
-    pass_depth = round_up(divide_up(K, divide_up(K, kPassSteps * kernels.elements_per_unit)),
-                          kernels.elements_per_unit);
+    pass_depth =
+        round_up(divide_up(K, divide_up(K, kernels.pass_steps * kernels.elements_per_unit)),
+                 kernels.elements_per_unit);
     sums_in_place = !c_is_transposed && (c.dtype == f32 || c.dtype == f64);
     rounds_at_once = kernels.block_rounded && !c_is_transposed && !is_skinny() && c.dtype == bf16 &&
                      K <= pass_depth && !c.bias;

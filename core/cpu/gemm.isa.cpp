@@ -120,14 +120,26 @@ ReadableA copy_a(const MatrixView& a, int64_t rows, int64_t depth, void* copy) {
 
 template <class T>
 GemmKernels kernels() {
+  GemmKernels kernels{.rows = 16,
+                      .columns = 1,
+                      .elements_per_unit = 1,
+                      .unit_bytes = sizeof(T),
+                      .pass_steps = 256,
+                      .copy_a = copy_a<T>,
+                      .pack_b = pack_b<T>};
 #ifdef TENDRIL_ISA_generic
-  return {16, 1, 1, sizeof(T), copy_a<T>, pack_b<T>, eigen_block<T>, nullptr, nullptr, 0, 1};
+  kernels.block = eigen_block<T>;
 #else
   using Lanes = ElementLanes<T>;
-  return {kTileRows,    kTileColumns<T>, 1,       sizeof(T),     copy_a<T>,
-          pack_b<T>,    block<Lanes, T>, nullptr, skinny<Lanes>, kSkinnyRows,
-          Lanes::kLanes};
+  kernels.rows = kTileRows;
+  kernels.columns = kTileColumns<T>;
+  kernels.pass_steps = kVectorBytes == 64 ? 256 : 384;  // panels of 32 and 24 KiB
+  kernels.block = block<Lanes, T>;
+  kernels.skinny = skinny<Lanes>;
+  kernels.skinny_rows = kSkinnyRows;
+  kernels.skinny_multiple = Lanes::kLanes;
 #endif
+  return kernels;
 }
 
 }  // namespace

@@ -29,21 +29,23 @@ struct GemmKernels {
   int rows, columns;      // of the register tile
   int elements_per_unit;  // 2 for pairs of bf16
   int unit_bytes;
+  int pass_steps;  // at most, of K at a time: a panel of B then stays in the first-level cache
   /// Copies `rows` of A over `depth` elements of K to `copy`, converting to the units' type.
   ReadableA (*copy_a)(const MatrixView& a, int64_t rows, int64_t depth, void* copy);
   /// Packs `count` columns of B into panels [step][columns], zero-padded.
   void (*pack_b)(const MatrixView& b, int64_t count, int64_t depth, void* packed);
   /// C (M, N) = or += A B over `steps`; C holds double for f64 and float otherwise.
   void (*block)(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c,
-                int64_t c_row_stride, bool accumulate);
+                int64_t c_row_stride, bool accumulate) = nullptr;
   /// The same, rounding to a bf16 C; never accumulates. Null when there is none.
   void (*block_rounded)(int64_t M, int64_t N, int64_t steps, ReadableA a, ReadableB b, void* c,
-                        int64_t c_row_stride, bool accumulate);
+                        int64_t c_row_stride, bool accumulate) = nullptr;
   /// C (M, N) = or += A B^T for few rows, both operands with contiguous K; null when there is none.
   /// K is a multiple of `skinny_multiple`, M at most `skinny_rows`.
   void (*skinny)(int64_t M, int64_t N, int64_t K, const MatrixView& a,
-                 const MatrixView& b_transposed, void* c, int64_t c_row_stride, bool accumulate);
-  int skinny_rows, skinny_multiple;
+                 const MatrixView& b_transposed, void* c, int64_t c_row_stride,
+                 bool accumulate) = nullptr;
+  int skinny_rows = 0, skinny_multiple = 1;
 };
 
 /// Bytes that copy_a needs.
