@@ -1,24 +1,32 @@
-// Matrix products of transformer shapes, side by side with oneDNN where the build found it.
+// Matrix products of transformer shapes, side by side with oneDNN and OpenBLAS where the build
+// found them.
 //
 //   bench_matmul [--threads N] [--rounds R]
+//   TENDRIL_ISA=avx2 OPENBLAS_CORETYPE=Haswell bench_matmul      our AVX2 kernels beside OpenBLAS's
 //
-// For each shape and form both run in turn, round after round; the table shows the median of each
-// and the ratio of the medians (above 1: faster than oneDNN), the last line their geometric means.
+// For each shape and form all run in turn, round after round; the table shows the median of each
+// and the ratio of the medians (above 1: ours is faster), the last lines their geometric means.
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <functional>
+#include <initializer_list>
+#include <type_traits>
 #include <vector>
 
 #include <tendril/core/cpu/gemm.h>
+#include <tendril/core/cpu/isa.h>
 #include <tendril/core/threads.h>
 #include <CLI/CLI.hpp>
 
 #ifdef TENDRIL_BENCH_ONEDNN
 #include <omp.h>
 #include <dnnl.hpp>
+#endif
+#ifdef TENDRIL_BENCH_OPENBLAS
+#include <cblas.h>
 #endif
 
 using namespace tendril;
@@ -81,10 +89,10 @@ Action ours(const Product& p, Operands<T>& x) {
   return [=, &x] { tendril::cpu::gemm(p.M, p.N, p.K, a, b, x.c.data(), p.N); };
 }
 
-#ifdef TENDRIL_BENCH_ONEDNN
-
+// An empty action: the peer has no such product on this processor.
 template <class T>
-Action theirs(const Product& p, Operands<T>& x) {
+Action onednn([[maybe_unused]] const Product& p, [[maybe_unused]] Operands<T>& x) {
+#ifdef TENDRIL_BENCH_ONEDNN
   static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   static dnnl::stream stream(engine);
   const auto type = sizeof(T) == 2 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
@@ -96,40 +104,88 @@ Action theirs(const Product& p, Operands<T>& x) {
   const auto b = memory(p.K, p.N, p.b_transposed, x.b.data());
   const auto c = memory(p.M, p.N, false, x.c.data());
   const dnnl::matmul::desc description(a.get_desc(), b.get_desc(), c.get_desc());
-  const dnnl::matmul product(dnnl::matmul::primitive_desc(description, engine));
-  return [=]() mutable {
-    product.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
-    stream.wait();
-  };
+  try {
+    const dnnl::matmul product(dnnl::matmul::primitive_desc(description, engine));
+    return [=]() mutable {
+      product.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
+      stream.wait();
+    };
+  } catch (const dnnl::error&) {  // bf16 before AVX-512
+  }
+#endif
+  return {};
 }
 
-#endif
-
-/// Runs one product both ways and prints its columns; returns the ratio (1 without oneDNN).
 template <class T>
-double compare(const Product& p, int rounds) {
+Action openblas([[maybe_unused]] const Product& p, [[maybe_unused]] Operands<T>& x) {
+#ifdef TENDRIL_BENCH_OPENBLAS
+  if constexpr (std::is_same_v<T, float>)
+    return [p, &x] {
+      const auto form = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
+      const auto size = [](int64_t value) { return static_cast<blasint>(value); };
+      cblas_sgemm(CblasRowMajor, form(p.a_transposed), form(p.b_transposed), size(p.M), size(p.N),
+                  size(p.K), 1.0f, x.a.data(), size(p.a_transposed ? p.M : p.K), x.b.data(),
+                  size(p.b_transposed ? p.K : p.N), 0.0f, x.c.data(), size(p.N));
+    };
+#endif
+  return {};
+}
+
+// The ratios of one column of the table.
+struct Ratios {
+  double logarithms = 0.0, smallest = 0.0;
+  int count = 0;
+
+  void add(double ratio) {
+    smallest = count == 0 ? ratio : std::min(smallest, ratio);
+    logarithms += std::log(ratio);
+    ++count;
+  }
+  void print(const char* what) const {
+    if (count > 0)
+      std::printf("%s: geometric mean %.3f, smallest %.2f\n", what, std::exp(logarithms / count),
+                  smallest);
+  }
+};
+
+/// Runs one product in all ways, in turn, and prints its columns: ours, then rate and ratio of each
+/// peer.
+template <class T>
+void compare(const Product& p, int rounds, std::initializer_list<Ratios*> ratios,
+             std::initializer_list<Action (*)(const Product&, Operands<T>&)> peers) {
   Operands<T> mine(p), other(p);
   const double flops = 2.0 * static_cast<double>(p.M * p.N * p.K);
   const int calls = std::max(1, static_cast<int>(1e8 / flops));
-  std::vector<double> our_seconds, their_seconds;
-  const Action our_action = ours(p, mine);
-  our_action();
-#ifdef TENDRIL_BENCH_ONEDNN
-  const Action their_action = theirs(p, other);
-  their_action();
-#endif
-  for (int round = 0; round < rounds; ++round) {
-    our_seconds.push_back(seconds_per_call(our_action, calls));
-#ifdef TENDRIL_BENCH_ONEDNN
-    their_seconds.push_back(seconds_per_call(their_action, calls));
-#endif
-  }
-  const double our_median = median(our_seconds);
+  std::vector<Action> actions = {ours(p, mine)};
+  for (const auto peer : peers) actions.push_back(peer(p, other));
+  std::vector<std::vector<double>> seconds(actions.size());
+  for (int round = -1; round < rounds; ++round)  // the first only warms up
+    for (size_t i = 0; i < actions.size(); ++i) {
+      if (!actions[i]) continue;
+      const double time = seconds_per_call(actions[i], calls);
+      if (round >= 0) seconds[i].push_back(time);
+    }
+  const double our_median = median(seconds[0]);
   std::printf("  %6.1f", flops / our_median * 1e-9);
-  if (their_seconds.empty()) return 1.0;
-  const double ratio = median(their_seconds) / our_median;
-  std::printf(" %6.1f  %5.2f", flops / median(their_seconds) * 1e-9, ratio);
-  return ratio;
+  for (size_t i = 1; i < actions.size(); ++i) {
+    if (!actions[i]) {
+      std::printf("      -     -");
+      continue;
+    }
+    const double ratio = median(seconds[i]) / our_median;
+    std::printf(" %6.1f %5.2f", flops / median(seconds[i]) * 1e-9, ratio);
+    ratios.begin()[i - 1]->add(ratio);
+  }
+}
+
+void set_threads(int threads) {
+  set_num_threads(threads);
+#ifdef TENDRIL_BENCH_ONEDNN
+  omp_set_num_threads(threads);
+#endif
+#ifdef TENDRIL_BENCH_OPENBLAS
+  openblas_set_num_threads(threads);
+#endif
 }
 
 }  // namespace
@@ -140,21 +196,20 @@ int main(int argc, char** argv) {
   app.add_option("--threads", threads, "CPU threads")->check(CLI::PositiveNumber);
   app.add_option("--rounds", rounds, "Rounds of each product")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  set_num_threads(threads);
-#ifdef TENDRIL_BENCH_ONEDNN
-  omp_set_num_threads(threads);
-#endif
-  std::printf("GFLOP/s on %d threads        f32   oneDNN  ratio    bf16  oneDNN  ratio\n", threads);
-  double f32_log = 0.0, bf16_log = 0.0, count = 0.0;
+  set_threads(threads);
+  std::printf(
+      "GFLOP/s, %d threads, %-7s     f32  oneDNN ratio  OpenBL ratio    bf16  oneDNN ratio\n",
+      threads, tendril::cpu::isa_name());
+  Ratios f32_onednn, f32_openblas, bf16_onednn;
   for (const Product& p : kProducts) {
     std::printf("%5lld x %5lld x %4lld %c%c", static_cast<long long>(p.M),
                 static_cast<long long>(p.N), static_cast<long long>(p.K),
                 p.a_transposed ? 'T' : 'N', p.b_transposed ? 'T' : 'N');
-    f32_log += std::log(compare<float>(p, rounds));
-    bf16_log += std::log(compare<bfloat16>(p, rounds));
+    compare<float>(p, rounds, {&f32_onednn, &f32_openblas}, {onednn<float>, openblas<float>});
+    compare<tendril::bfloat16>(p, rounds, {&bf16_onednn}, {onednn<tendril::bfloat16>});
     std::printf("\n");
-    count += 1.0;
   }
-  std::printf("geometric mean of the ratios: f32 %.3f, bf16 %.3f\n", std::exp(f32_log / count),
-              std::exp(bf16_log / count));
+  f32_onednn.print("f32 beside oneDNN");
+  f32_openblas.print("f32 beside OpenBLAS");
+  bf16_onednn.print("bf16 beside oneDNN");
 }

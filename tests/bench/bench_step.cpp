@@ -1,18 +1,16 @@
 // Speed of a whole training step of a GPT: forward, backward, gradient clipping, AdamW.
 //
 //   bench_step                                        nanoGPT's CPU setting
-//   bench_step --n_layer 12 --n_head 12 --n_embd 768 --context 256 --batch_size 2 --vocab_size
-//   50257 bench_step --json                                 one line for programs
-//   (compare_pytorch.py)
-#include <tendril/core/cpu/isa.h>
+//   bench_step --n_layer 12 --n_head 12 --n_embd 768 --context 256 --vocab_size 50257
+//   bench_step --json                                 one line for programs (compare_pytorch.py)
 #include <tendril/tendril.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <vector>
 
 #include <CLI/CLI.hpp>
+
+#include "step_timing.h"
 
 using namespace tendril;
 
@@ -39,35 +37,8 @@ void declare(CLI::App& app, Options& o) {
   positive("--warmup", o.warmup, "Steps before the measurement");
   positive("--threads", o.threads, "CPU threads; all cores without it");
   app.add_flag("--json", o.json, "Print one JSON object on one line");
-  app.add_flag("--bf16", o.use_bf16, "Weights and activations in bf16, f32 masters in the optimizer");
-}
-
-// Seconds of each measured step, and the loss after the last.
-struct Result {
-  std::vector<double> seconds;
-  double loss = 0.0;
-};
-
-Result measure(nn::models::Gpt2& model, const Options& o) {
-  using Clock = std::chrono::steady_clock;
-  const std::vector<Tensor> parameters = model.parameters();
-  optim::AdamW optimizer(parameters, {.lr = 1e-4});
-  const Tensor tokens = randint(0, o.vocab_size, {o.batch_size, o.context});
-  const Tensor targets = randint(0, o.vocab_size, {o.batch_size, o.context});
-  Result result;
-  for (int64_t step = 0; step < o.warmup + o.steps; ++step) {
-    if (step == o.warmup) reset_peak_memory_stats();
-    const auto start = Clock::now();
-    optimizer.zero_grad();
-    const Tensor loss = model.loss(tokens, targets);
-    loss.backward();
-    optim::clip_grad_norm(parameters, 1.0);
-    optimizer.step();
-    result.loss = loss.item<double>();
-    if (step >= o.warmup)
-      result.seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-  }
-  return result;
+  app.add_flag("--bf16", o.use_bf16,
+               "Weights and activations in bf16, f32 masters in the optimizer");
 }
 
 int run(const Options& o) {
@@ -82,30 +53,21 @@ int run(const Options& o) {
                           .attn_pdrop = 0.0,
                           .resid_pdrop = 0.0});
   if (o.use_bf16) model.to(bf16);  // the optimizer then keeps f32 masters
-  Result result = measure(model, o);
-
-  // The median is what a quiet machine gives; other programs only make steps slower.
-  std::sort(result.seconds.begin(), result.seconds.end());
-  const double median = result.seconds[result.seconds.size() / 2];
-  const double tokens = static_cast<double>(o.batch_size * o.context);
-  const double gflops = model.flops_per_token(o.context) * tokens / median * 1e-9;
-  const long long peak = memory_stats().peak_bytes;
-  if (o.json) {
-    std::printf(
-        "{\"tokens_per_second\": %.1f, \"model_gflops\": %.2f, \"peak_bytes\": %lld, "
-        "\"step_seconds\": %.6f, "
-        "\"loss\": %.6f, \"parameters\": %lld, \"threads\": %d}\n",
-        tokens / median, gflops, peak, median, result.loss,
-        static_cast<long long>(model.parameter_count()), num_threads());
-    return 0;
-  }
-  std::printf("parameters     %lld\nthreads        %d, kernels for %s\n",
-              static_cast<long long>(model.parameter_count()), num_threads(), cpu::isa_name());
-  std::printf(
-      "step           %.3f ms (median of %lld)\ntokens/s       %.0f\nmodel GFLOP/s  %.1f\npeak "
-      "memory    %.1f MiB\n",
-      median * 1e3, static_cast<long long>(o.steps), tokens / median, gflops,
-      static_cast<double>(peak) / (1 << 20));
+  const std::vector<Tensor> parameters = model.parameters();
+  optim::AdamW optimizer(parameters, {.lr = 1e-4});
+  const Tensor tokens = randint(0, o.vocab_size, {o.batch_size, o.context});
+  const Tensor targets = randint(0, o.vocab_size, {o.batch_size, o.context});
+  const auto step = [&] {
+    optimizer.zero_grad();
+    const Tensor loss = model.loss(tokens, targets);
+    loss.backward();
+    optim::clip_grad_norm(parameters, 1.0);
+    optimizer.step();
+    return loss.item<double>();
+  };
+  const double count = static_cast<double>(o.batch_size * o.context);
+  bench::print_timing(bench::time_steps(o.warmup, o.steps, step),
+                      model.flops_per_token(o.context) * count, count, o.json);
   return 0;
 }
 
