@@ -14,6 +14,9 @@ namespace {
 // What a gradient needs is saved only when that gradient is wanted.
 Tensor if_needed(bool needed, const Tensor& x) { return needed ? x : Tensor(); }
 
+// The transposed view of a dense matrix.
+bool is_column_major(const Tensor& x) { return x.strides()[0] == 1 && x.strides()[1] != 1; }
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
@@ -37,16 +40,17 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const OpTimer timer;
   const Tensor y = ops::linear(x, weight, bias);
   timer.flops([&] { return ops::product_flops(y, x.size(-1)); });
-  return record(
-      Op::linear, y, {x, weight, bias},
-      [x = Saved(if_needed(weight.requires_grad(), x)),
-       weight = Saved(if_needed(x.requires_grad(), weight)), x_dtype = x.dtype(),
-       weight_dtype = weight.dtype(), bias_shape = bias.defined() ? bias.shape() : Shape(),
-       bias_dtype = bias.defined() ? bias.dtype() : f32](const Tensor& g, Gradients& in) {
-        if (in.needs(0)) in.set(0, ops::linear_backward_x(g, weight, x_dtype));
-        if (in.needs(1)) in.set(1, ops::linear_backward_weight(g, x, weight_dtype));
-        if (in.needs(2)) in.set(2, ops::cast(ops::sum_to(g, bias_shape), bias_dtype));
-      });
+  return record(Op::linear, y, {x, weight, bias},
+                [x = Saved(if_needed(weight.requires_grad(), x)),
+                 weight = Saved(if_needed(x.requires_grad(), weight)), x_dtype = x.dtype(),
+                 weight_dtype = weight.dtype(), column_major = is_column_major(weight),
+                 bias_shape = bias.defined() ? bias.shape() : Shape(),
+                 bias_dtype = bias.defined() ? bias.dtype() : f32](const Tensor& g, Gradients& in) {
+                  if (in.needs(0)) in.set(0, ops::linear_backward_x(g, weight, x_dtype));
+                  if (in.needs(1))
+                    in.set(1, ops::linear_backward_weight(g, x, weight_dtype, column_major));
+                  if (in.needs(2)) in.set(2, ops::cast(ops::sum_to(g, bias_shape), bias_dtype));
+                });
 }
 
 Tensor einsum(const std::string& equation, const Tensor& a, const Tensor& b) {

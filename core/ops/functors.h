@@ -103,13 +103,15 @@ struct Gelu {  // x P(X <= x) for a standard normal X
     return g * (probability + x * density);
   }
 };
-struct GeluTanh {  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-  FUNCTOR T inner(T x) { return T(0.7978845608028654) * (x + T(0.044715) * x * x * x); }
-  FUNCTOR T value(T x) { return T(0.5) * x * (T(1) + vec::tanh(inner(x))); }
+struct GeluTanh {  // x/2 (1 + tanh(u)) = x s(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), s the sigmoid
+  FUNCTOR T gate(T x) {
+    return vec::sigmoid(T(1.5957691216057308) * (x + T(0.044715) * x * x * x));
+  }
+  FUNCTOR T value(T x) { return x * gate(x); }
   FUNCTOR T grad(T x, T g) {
-    const T t = vec::tanh(inner(x));
-    const T slope = T(0.7978845608028654) * (T(1) + T(0.134145) * x * x);
-    return g * (T(0.5) * (T(1) + t) + T(0.5) * x * (T(1) - t * t) * slope);
+    const T s = gate(x);
+    const T slope = T(1.5957691216057308) * (T(1) + T(0.134145) * x * x);
+    return g * (s + x * s * (T(1) - s) * slope);
   }
 };
 struct Silu {

@@ -161,7 +161,8 @@ Tensor linear_backward_x(const Tensor& g, const Tensor& weight, DType dtype) {
   return cast(reshape(matmul(as_rows(g), weight), with_last(g, weight.size(1))), dtype);
 }
 
-Tensor linear_backward_weight(const Tensor& g, const Tensor& x, DType dtype) {
+Tensor linear_backward_weight(const Tensor& g, const Tensor& x, DType dtype, bool column_major) {
+  if (column_major) return swap_last(linear_backward_weight(x, g, dtype));
   return cast(matmul(swap_last(as_rows(g)), as_rows(x)), dtype);
 }
 

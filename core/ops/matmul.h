@@ -21,7 +21,10 @@ TENDRIL_API Tensor matmul_backward_b(const Tensor& g, const Tensor& a, const Sha
 ///   dx = g W, dW = g^T x and dbias = sum of g over all rows.
 TENDRIL_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias);
 TENDRIL_API Tensor linear_backward_x(const Tensor& g, const Tensor& weight, DType dtype);
-TENDRIL_API Tensor linear_backward_weight(const Tensor& g, const Tensor& x, DType dtype);
+/// `column_major`: the result is the transpose of a dense (in, out), as a weight stored that way
+/// wants it.
+TENDRIL_API Tensor linear_backward_weight(const Tensor& g, const Tensor& x, DType dtype,
+                                          bool column_major = false);
 
 /// Sums the product of two operands over the indices that `equation` ("ij,jk->ik") leaves out on
 /// the right. An index stands at most once in each operand; ellipses are not supported.

@@ -27,7 +27,7 @@ class ParameterSums {
  public:
   ParameterSums(int64_t rows, int64_t channels)
       : channels_(channels),
-        chunk_(std::max<int64_t>(1, (rows + kChunks - 1) / kChunks)),
+        chunk_(std::max<int64_t>(kFewestRows, (rows + kMostChunks - 1) / kMostChunks)),
         partials_(static_cast<size_t>(2 * channels * ((rows + chunk_ - 1) / chunk_))) {}
 
   int64_t rows_per_chunk() const { return chunk_; }
@@ -38,7 +38,7 @@ class ParameterSums {
   Tensor total_bias(DType dtype) const { return total(channels_, dtype); }
 
  private:
-  static constexpr int64_t kChunks = 64;
+  static constexpr int64_t kMostChunks = 64, kFewestRows = 16;
 
   Tensor total(int64_t first, DType dtype) const {
     const Tensor result = Tensor::empty({channels_}, dtype);
