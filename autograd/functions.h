@@ -11,7 +11,9 @@
 #include <vector>
 
 #include <tendril/core/creation.h>
+#include <tendril/core/ops/feed_forward_weights.h>
 #include <tendril/core/ops/loss_options.h>
+#include <tendril/core/ops/op_list.h>
 #include <tendril/core/tensor.h>
 
 namespace tendril {
@@ -159,6 +161,13 @@ TENDRIL_API Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& b
 TENDRIL_API Tensor einsum(const std::string& equation, const Tensor& a, const Tensor& b);
 
 // ---- layers
+/// activation(x up^T + up_bias) down^T + down_bias, or, given a gate (SwiGLU and its kin),
+/// (activation(x gate^T + gate_bias) * (x up^T + up_bias)) down^T + down_bias: x (..., C) -> (...,
+/// O). `activation` is a unary operation without parameters (Op::gelu, Op::silu ...). One operation
+/// instead of five: the activation is applied to each block of the product while it is in the
+/// cache, and the activations (..., H) are not kept for backward but computed again there.
+TENDRIL_API Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights,
+                                Op activation = Op::gelu);
 TENDRIL_API Tensor softmax(const Tensor& x, int64_t axis = -1);
 TENDRIL_API Tensor log_softmax(const Tensor& x, int64_t axis = -1);
 /// Normalises the last axis: (x - mean) / sqrt(var + eps) * weight + bias; weight (C) and bias (C)

@@ -2,22 +2,19 @@
 
 namespace tendril::nn {
 
-Tensor activate(const Tensor& x, Activation activation) {
+Op operation(Activation activation) {
   switch (activation) {
     case Activation::gelu:
-      return gelu(x);
+      return Op::gelu;
     case Activation::gelu_tanh:
-      return gelu_tanh(x);
-    case Activation::silu:
-      return silu(x);
+      return Op::gelu_tanh;
     case Activation::relu:
-      return relu(x);
+      return Op::relu;
+    case Activation::silu:
     case Activation::swiglu:
-      break;
+      return Op::silu;
   }
-  fail(
-      "[activate] needs a pointwise activation; got swiglu, which is a gate on two operands; use "
-      "nn::Mlp");
+  fail("[operation] invalid activation ", static_cast<int>(activation));
 }
 
 Mlp::Mlp(int64_t channels, int64_t hidden, const MlpOptions& options)
@@ -36,8 +33,9 @@ Mlp::Mlp(int64_t channels, int64_t hidden, const MlpOptions& options)
 }
 
 Tensor Mlp::forward(const Tensor& x) const {
-  const Tensor hidden = gate_ ? silu(gate_->forward(x)) * up_(x) : activate(up_(x), activation_);
-  return dropout_(down_(hidden));
+  FeedForwardWeights weights{up_.weight(), up_.bias(), down_.weight(), down_.bias()};
+  if (gate_) weights.gate = gate_->weight(), weights.gate_bias = gate_->bias();
+  return dropout_(feed_forward(x, weights, operation(activation_)));
 }
 
 }  // namespace tendril::nn

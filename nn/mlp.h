@@ -13,8 +13,8 @@ namespace tendril::nn {
 /// gated silu(gate(x)) * up(x) (Shazeer 2020).
 enum class Activation { gelu, gelu_tanh, silu, relu, swiglu };
 
-/// Applies a pointwise activation; Error for swiglu, which needs two operands.
-TENDRIL_API Tensor activate(const Tensor& x, Activation activation);
+/// The unary operation: for swiglu that of the gate, silu.
+TENDRIL_API Op operation(Activation activation);
 
 struct MlpOptions {
   Activation activation = Activation::gelu;
@@ -24,8 +24,7 @@ struct MlpOptions {
 };
 
 /// down(activation(up(x))), or down(silu(gate(x)) * up(x)): x (..., channels) -> the same shape,
-/// through
-/// (..., hidden). Children: up, gate (swiglu only), down.
+/// through (..., hidden); see feed_forward(). Children: up, gate (swiglu only), down.
 class TENDRIL_API Mlp : public Module {
  public:
   Mlp(int64_t channels, int64_t hidden, const MlpOptions& options = {});

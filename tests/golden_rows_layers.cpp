@@ -8,6 +8,16 @@ using In = const Tensors&;
 
 Rows golden_layers() {
   Rows rows = {
+      {"feed_forward",
+       [](In x) {
+         return feed_forward(x[0], {x[1], x[2], x[3], x[4]}, Op::gelu_tanh);
+       }},
+      {"feed_forward_erf",
+       [](In x) {
+         return feed_forward(x[0], {x[1], x[2], x[3], x[4]}, Op::gelu);
+       }},
+      {"feed_forward_swiglu",
+       [](In x) { return feed_forward(x[0], {.up = x[1], .down = x[2], .gate = x[3]}, Op::silu); }},
       {"softmax_infinite", [](In x) { return softmax(x[0]); }},
       {"layer_norm", [](In x) { return layer_norm(x[0], x[1], x[2]); }},
       {"layer_norm_no_bias", [](In x) { return layer_norm(x[0], x[1], {}, 1e-3); }},

@@ -31,10 +31,34 @@ void append_norms(std::vector<OpCase>& cases) {
                    }});
 }
 
+void append_feed_forward(std::vector<OpCase>& cases) {
+  const auto add = [&](const char* label, const std::vector<OpInput>& inputs, const auto& run) {
+    cases.push_back({Op::feed_forward, label, inputs, run, 2.0});
+  };
+  add("feed_forward", {{{2, 3, 4}}, {{5, 4}}, {{5}}, {{3, 5}}, {{3}}}, [](const Inputs& in) {
+    return feed_forward(in[0], {in[1], in[2], in[3], in[4]});
+  });
+  add("feed_forward without biases", {{{7, 4}}, {{9, 4}}, {{4, 9}}}, [](const Inputs& in) {
+    return feed_forward(in[0], {.up = in[1], .down = in[2]}, Op::gelu_tanh);
+  });
+  add("feed_forward whose derivative needs the output", {{{4}}, {{6, 4}}, {{6}}, {{4, 6}}},
+      [](const Inputs& in) {
+        return feed_forward(in[0], {.up = in[1], .up_bias = in[2], .down = in[3]}, Op::sigmoid);
+      });
+  add("feed_forward gated", {{{2, 3, 4}}, {{5, 4}}, {{4, 5}}, {{5, 4}}}, [](const Inputs& in) {
+    return feed_forward(in[0], {.up = in[1], .down = in[2], .gate = in[3]}, Op::silu);
+  });
+  add("feed_forward gated with biases",
+      {{{3, 4}}, {{5, 4}}, {{5}}, {{4, 5}}, {{4}}, {{5, 4}}, {{5}}}, [](const Inputs& in) {
+        return feed_forward(in[0], {in[1], in[2], in[3], in[4], in[5], in[6]}, Op::tanh);
+      });
+}
+
 }  // namespace
 
 std::vector<OpCase> layer_cases() {
   std::vector<OpCase> cases;
+  append_feed_forward(cases);
   cases.push_back(
       {Op::softmax, "softmax", {{{3, 4, 19}}}, [](const Inputs& in) { return softmax(in[0]); }});
   cases.push_back({Op::softmax, "softmax axis 0", {{{5, 3, 2}}}, [](const Inputs& in) {

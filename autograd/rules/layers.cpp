@@ -4,11 +4,43 @@
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/dropout.h>
 #include <tendril/core/ops/embedding.h>
+#include <tendril/core/ops/feed_forward.h>
+#include <tendril/core/ops/flops.h>
 #include <tendril/core/ops/norm_layers.h>
 #include <tendril/core/ops/rotary.h>
 #include <tendril/core/ops/softmax.h>
 
 namespace tendril {
+
+Tensor feed_forward(const Tensor& x, const FeedForwardWeights& w, Op activation) {
+  const std::vector<Tensor> inputs = {x, w.up, w.up_bias, w.down, w.down_bias, w.gate, w.gate_bias};
+  const OpTimer timer;
+  const ops::FeedForwardResult result =
+      ops::feed_forward(x, w, activation, detail::should_record(inputs));
+  timer.flops([&] { return ops::feed_forward_flops(x, w); });
+  std::vector<Saved> saved;
+  if (result.sums.defined())
+    for (const Tensor& input : inputs) saved.emplace_back(input);
+  return record(
+      Op::feed_forward, result.output, inputs,
+      [saved = std::move(saved), sums = Saved(result.sums), gate_sums = Saved(result.gate_sums),
+       activation](const Tensor& g, Gradients& in) {
+        const FeedForwardWeights w{saved[1], saved[2], saved[3], saved[4], saved[5], saved[6]};
+        const ops::FeedForwardGradients d =
+            ops::feed_forward_backward(g, saved[0], w, {{}, sums, gate_sums}, activation,
+                                       {in.needs(0), in.needs(1), in.needs(2), in.needs(3),
+                                        in.needs(4), in.needs(5), in.needs(6)});
+        const Tensor* gradients[] = {&d.x,
+                                     &d.weights.up,
+                                     &d.weights.up_bias,
+                                     &d.weights.down,
+                                     &d.weights.down_bias,
+                                     &d.weights.gate,
+                                     &d.weights.gate_bias};
+        for (size_t i = 0; i < 7; ++i)
+          if (in.needs(i)) in.set(i, *gradients[i]);
+      });
+}
 
 Tensor softmax(const Tensor& x, int64_t axis) {
   const OpTimer timer;

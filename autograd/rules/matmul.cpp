@@ -5,6 +5,7 @@
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/flops.h>
+#include <tendril/core/ops/layout.h>
 #include <tendril/core/ops/matmul.h>
 #include <tendril/core/ops/reduce.h>
 
@@ -13,9 +14,6 @@ namespace {
 
 // What a gradient needs is saved only when that gradient is wanted.
 Tensor if_needed(bool needed, const Tensor& x) { return needed ? x : Tensor(); }
-
-// The transposed view of a dense matrix.
-bool is_column_major(const Tensor& x) { return x.strides()[0] == 1 && x.strides()[1] != 1; }
 
 }  // namespace
 
@@ -43,7 +41,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return record(Op::linear, y, {x, weight, bias},
                 [x = Saved(if_needed(weight.requires_grad(), x)),
                  weight = Saved(if_needed(x.requires_grad(), weight)), x_dtype = x.dtype(),
-                 weight_dtype = weight.dtype(), column_major = is_column_major(weight),
+                 weight_dtype = weight.dtype(), column_major = ops::is_column_major(weight),
                  bias_shape = bias.defined() ? bias.shape() : Shape(),
                  bias_dtype = bias.defined() ? bias.dtype() : f32](const Tensor& g, Gradients& in) {
                   if (in.needs(0)) in.set(0, ops::linear_backward_x(g, weight, x_dtype));

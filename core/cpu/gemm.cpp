@@ -71,6 +71,15 @@ struct Product {
   int64_t blocks() const { return divide_up(M, block_rows) * divide_up(N, block_columns); }
   int64_t steps(int64_t depth) const { return divide_up(depth, kernels.elements_per_unit); }
 
+  /// To be called when a block of the product stands in c.
+  void finished(int64_t i, int64_t j, int64_t rows, int64_t columns) const {
+    if (!c.after_block) return;
+    if (c_is_transposed)
+      c.after_block->run(j, i, columns, rows);
+    else
+      c.after_block->run(i, j, rows, columns);
+  }
+
   bool is_skinny() const {
     const DType unit = kernels.elements_per_unit == 2 ? bf16 : kernels.unit_bytes == 8 ? f64 : f32;
     return kernels.skinny && M <= kernels.skinny_rows && a.column_stride == 1 &&
@@ -235,6 +244,7 @@ void compute_block(const Product& p, const PackedChunk& chunk, int64_t i, int64_
           k > 0 || sums.started());
   }
   sums.finish();
+  p.finished(i, j, rows, columns);
 }
 
 // Blocks [begin, end) of the chunk, counted row by row.
@@ -285,16 +295,18 @@ void multiply_skinny(const Product& p) {
     p.kernels.skinny(p.M, columns, p.K, p.a, p.b.from(0, begin).transposed(), sums.data,
                      sums.row_stride, sums.started());
     sums.finish();
+    p.finished(0, begin, p.M, columns);
   });
 }
 
-void fill_without_products(const Product& p) {
-  if (p.c.accumulate && !p.c.bias) return;
+void fill_without_products(Product p) {
+  p.rounds_at_once = false;  // no kernel runs
   for (int64_t i = 0; i < p.M; ++i) {
     const Scratch scratch(p.N * p.sum_bytes);
     const BlockSums sums(p, i, 0, 1, p.N, scratch.data());
-    if (!p.c.bias) std::fill_n(sums.data, p.N * p.sum_bytes, char{0});
+    if (!sums.started()) std::fill_n(sums.data, p.N * p.sum_bytes, char{0});
     sums.finish();
+    p.finished(i, 0, 1, p.N);
   }
 }
 

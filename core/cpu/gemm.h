@@ -18,6 +18,14 @@ struct MatrixView {
   }
 };
 
+/// Told about each block of C once its numbers are final, by the thread that computed them, while
+/// they are in its cache. Every element of C is in exactly one block.
+class BlockHook {
+ public:
+  virtual ~BlockHook() = default;
+  virtual void run(int64_t row, int64_t column, int64_t rows, int64_t columns) const = 0;
+};
+
 /// Where a product goes: rows of unit column stride, f64, f32, bf16 or f16.
 struct GemmOutput {
   void* data = nullptr;
@@ -26,6 +34,7 @@ struct GemmOutput {
   bool accumulate = false;  // add to what is there; f32 and f64 only
   const void* bias =
       nullptr;  // added to every row when not null: N numbers of the dtype of the sums
+  const BlockHook* after_block = nullptr;
 };
 
 /// C (M, N) = A (M, K) B (K, N). Operands are both f64 (sums and C in f64), or any of f32, bf16 and

@@ -46,9 +46,16 @@ int64_t attention_flops(const Tensor& q, const Tensor& k, const AttentionSetting
   return 4 * q.size(0) * q.size(1) * q.size(3) * pairs;
 }
 
+int64_t feed_forward_flops(const Tensor& x, const FeedForwardWeights& weights) {
+  const int64_t rows = x.numel() / std::max<int64_t>(x.size(-1), 1);
+  const int64_t gate = weights.gate.defined() ? weights.gate.numel() : 0;
+  return 2 * rows * (weights.up.numel() + weights.down.numel() + gate);
+}
+
 int64_t backward_flops(Op op, int64_t forward, bool a, bool b) {
   if (op == Op::linear_cross_entropy) return 0;  // its gradients were formed with the loss
   if (op == Op::scaled_dot_product_attention) return forward / 2 * 5;
+  if (op == Op::feed_forward) return 2 * forward;
   return forward * (int64_t{a} + int64_t{b});
 }
 

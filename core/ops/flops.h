@@ -5,6 +5,7 @@
 #include <string>
 
 #include <tendril/core/ops/attention.h>
+#include <tendril/core/ops/feed_forward_weights.h>
 #include <tendril/core/ops/op_list.h>
 #include <tendril/core/tensor.h>
 
@@ -22,9 +23,12 @@ TENDRIL_API int64_t einsum_flops(const std::string& equation, const Tensor& a, c
 TENDRIL_API int64_t attention_flops(const Tensor& q, const Tensor& k,
                                     const AttentionSettings& settings);
 
+/// The two products, or three with a gate.
+TENDRIL_API int64_t feed_forward_flops(const Tensor& x, const FeedForwardWeights& weights);
+
 /// Of the backward pass whose forward pass took `forward`; a and b: whether these operands want
 /// gradients. Each is a product of the forward's size. Attention forms five products where forward
-/// forms two.
+/// forms two; feed_forward counts as if x wanted its gradient.
 TENDRIL_API int64_t backward_flops(Op op, int64_t forward, bool a, bool b);
 
 }  // namespace tendril::ops

@@ -101,6 +101,16 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   return view_of(clone(x), 0, resolved, contiguous_strides(resolved));
 }
 
+Shape rows_shape(const Tensor& x) {
+  Shape leading = x.shape();
+  leading.erase(x.rank() - 1);
+  return {leading.numel(), x.size(-1)};
+}
+
+Tensor as_rows(const Tensor& x) { return reshape(x, rows_shape(x)); }
+
+bool is_column_major(const Tensor& x) { return x.strides()[0] == 1 && x.strides()[1] != 1; }
+
 Tensor view(const Tensor& x, const Shape& shape) {
   const Shape resolved = resolve_shape("view", x, shape);
   const auto strides = view_strides(x, resolved);

@@ -17,6 +17,11 @@ TENDRIL_API std::optional<Strides> view_strides(const Tensor& x, const Shape& sh
 /// Same elements, same order; one size may be -1. A view when the strides allow, else a copy.
 /// Gradient: reshape(g, shape of x).
 TENDRIL_API Tensor reshape(const Tensor& x, const Shape& shape);
+/// (..., C) -> (rows, C)
+TENDRIL_API Shape rows_shape(const Tensor& x);
+TENDRIL_API Tensor as_rows(const Tensor& x);
+/// Whether a matrix is the transposed view of a dense one.
+TENDRIL_API bool is_column_major(const Tensor& x);
 /// reshape that must not copy.
 TENDRIL_API Tensor view(const Tensor& x, const Shape& shape);
 

@@ -64,15 +64,6 @@ void require_matrix_dtype(const char* op, const Tensor& x) {
 // converted while packing).
 Tensor for_product(const Tensor& x, DType dtype) { return dtype == f64 ? cast(x, f64) : x; }
 
-// (..., C) -> (rows, C)
-Shape rows_shape(const Tensor& x) {
-  Shape leading = x.shape();
-  leading.erase(x.rank() - 1);
-  return {leading.numel(), x.size(-1)};
-}
-
-Tensor as_rows(const Tensor& x) { return reshape(x, rows_shape(x)); }
-
 // (B, T, K) x (K, N) is one product with B * T rows.
 bool can_fold_rows(const Tensor& a, const Tensor& b) {
   return b.rank() == 2 && a.rank() > 2 && view_strides(a, rows_shape(a));

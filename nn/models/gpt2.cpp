@@ -26,7 +26,7 @@ Conv1D::Conv1D(int64_t in, int64_t out, double std) {
   init::normal_(weight_, 0.0, std);
 }
 
-Tensor Conv1D::operator()(const Tensor& x) const { return linear(x, transpose(weight_), bias_); }
+Tensor Conv1D::operator()(const Tensor& x) const { return linear(x, weight(), bias_); }
 
 Gpt2Attention::Gpt2Attention(const Gpt2Config& config)
     : heads_(config.n_head),
@@ -60,7 +60,8 @@ Gpt2Mlp::Gpt2Mlp(const Gpt2Config& config)
 }
 
 Tensor Gpt2Mlp::operator()(const Tensor& x) const {
-  return dropout_(c_proj_(activate(c_fc_(x), activation_)));
+  const FeedForwardWeights weights{c_fc_.weight(), c_fc_.bias(), c_proj_.weight(), c_proj_.bias()};
+  return dropout_(feed_forward(x, weights, operation(activation_)));
 }
 
 Gpt2Block::Gpt2Block(const Gpt2Config& config)

@@ -62,7 +62,9 @@ struct TENDRIL_API Gpt2Config {
 class TENDRIL_API Conv1D : public Module {
  public:
   Conv1D(int64_t in, int64_t out, double std);
-  Tensor operator()(const Tensor& x) const;  // (..., in) -> (..., out)
+  Tensor operator()(const Tensor& x) const;             // (..., in) -> (..., out)
+  Tensor weight() const { return transpose(weight_); }  // (out, in), as linear() takes it
+  const Tensor& bias() const { return bias_; }
 
  private:
   Tensor weight_, bias_;

@@ -43,6 +43,12 @@ def layers(folder):
     family.case("rms_norm_large_eps", lambda x, w: F.rms_norm(x, (6,), w, 0.5), (4, 6), (6,))
     family.case("rms_norm_wide", lambda x, w: F.rms_norm(x, (97,), w, 1e-6), (3, 97), (97,))
 
+    mlp_shapes = (2, 3, 5), (11, 5), (11,), (4, 11), (4,)
+    for name, how in {"feed_forward": "tanh", "feed_forward_erf": "none"}.items():
+        family.case(name, lambda x, up, b, down, c: F.linear(F.gelu(F.linear(x, up, b), approximate=how), down, c), *mlp_shapes)
+    family.case("feed_forward_swiglu", lambda x, up, down, gate: F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down),
+                (4, 5), (11, 5), (5, 11), (11, 5))
+
     tokens = indices([0, 3, 3, 1], [6, 0, 3, 2])
     family.case("embedding", lambda i, w: F.embedding(i, w), tokens, (7, 5))
     family.case("embedding_padding", lambda i, w: F.embedding(i, w, padding_idx=3), tokens, (7, 5))
