@@ -138,7 +138,8 @@ class BackwardPass {
                                  [](const Tensor& g) { return g.defined(); });
     if (any) {
       const OpTimer timer(ProfileKind::backward, name(node.op));
-      Gradients sink({needed.get(), node.inputs.size()}, input_gradients);
+      const std::vector<Tensor> sums = sums_of(node);
+      Gradients sink({needed.get(), node.inputs.size()}, input_gradients, sums);
       node.function(current.gradients, sink);
       timer.gradients(current.gradients, input_gradients);
       timer.flops([&] {
@@ -156,6 +157,18 @@ class BackwardPass {
       if (gradient.defined()) check_gradient(node, i, inputs[i], gradient);
       contribute(inputs[i], std::move(gradient));
     }
+  }
+
+  // For each input the sum that a rule may add to in place: nobody else sees its memory.
+  std::vector<Tensor> sums_of(const Node& node) {
+    std::vector<Tensor> sums(node.inputs.size());
+    for (size_t i = 0; i < sums.size(); ++i) {
+      const Edge& input = node.inputs[i];
+      if (!input.node) continue;
+      const Tensor& sum = task(input).gradients[input.output_index];
+      if (sum.defined() && sum.is_unique() && sum.is_contiguous()) sums[i] = sum;
+    }
+    return sums;
   }
 
   static void release(Node& node) {

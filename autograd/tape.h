@@ -113,16 +113,21 @@ class TENDRIL_API Saved {
 /// Where a rule puts the gradients of its inputs.
 class TENDRIL_API Gradients {
  public:
-  Gradients(std::span<const bool> needed, std::span<Tensor> slots)
-      : needed_(needed), slots_(slots) {}
+  Gradients(std::span<const bool> needed, std::span<Tensor> slots, std::span<const Tensor> sums)
+      : needed_(needed), slots_(slots), sums_(sums) {}
   /// Whether anybody wants the gradient of input i; computing it otherwise is wasted work.
   bool needs(size_t i) const { return needed_[i]; }
   /// Shape and dtype of `gradient` must be those of input i. Unset inputs count as zero.
   void set(size_t i, Tensor gradient) { slots_[i] = std::move(gradient); }
+  /// What other uses of input i have contributed so far, dense: a rule whose gradient is mostly
+  /// zero may add to it in place instead of calling set(). Undefined when there is nothing to add
+  /// to.
+  const Tensor& sum(size_t i) const { return sums_[i]; }
 
  private:
   std::span<const bool> needed_;
   std::span<Tensor> slots_;
+  std::span<const Tensor> sums_;
 };
 
 namespace detail {

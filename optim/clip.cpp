@@ -1,5 +1,6 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/for_each_tensor.h>
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/core/profiler.h>
 #include <tendril/optim/clip.h>
@@ -22,18 +23,25 @@ std::vector<Tensor> gradients_of(const std::vector<Tensor>& parameters) {
   return gradients;
 }
 
+template <class Body>
+void for_each(const std::vector<Tensor>& gradients, const Body& body) {
+  for_each_tensor(
+      gradients.size(), [&](size_t i) { return gradients[i].numel(); }, body);
+}
+
 double norm_of(const std::vector<Tensor>& gradients, double norm_type) {
   TENDRIL_CHECK(norm_type == 2.0 || norm_type == INFINITY,
                 "[grad_norm] norm_type must be 2 or infinity; got ", norm_type);
+  std::vector<double> parts(gradients.size());
   double total = 0.0;
   if (norm_type == 2.0) {
-    for (const Tensor& gradient : gradients) total += ops::sum_of_squares(gradient);
+    for_each(gradients, [&](size_t i) { parts[i] = ops::sum_of_squares(gradients[i]); });
+    for (const double part : parts) total += part;
     return std::sqrt(total);
   }
-  for (const Tensor& gradient : gradients) {
-    const double largest = ops::largest_magnitude(gradient);
-    if (largest > total || std::isnan(largest)) total = largest;
-  }
+  for_each(gradients, [&](size_t i) { parts[i] = ops::largest_magnitude(gradients[i]); });
+  for (const double part : parts)
+    if (part > total || std::isnan(part)) total = part;
   return total;
 }
 
@@ -53,8 +61,10 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm,
                 "[clip_grad_norm] the gradients are not finite; got norm ", norm);
   const double factor = max_norm / (norm + 1e-6);
   if (!std::isfinite(norm) || factor >= 1.0) return norm;
-  const NoGradGuard no_grad;
-  for (const Tensor& gradient : gradients) mul_(gradient, factor);
+  for_each(gradients, [&](size_t i) {
+    const NoGradGuard no_grad;
+    mul_(gradients[i], factor);
+  });
   return norm;
 }
 

@@ -1,5 +1,6 @@
 #include <tendril/autograd/tape.h>
 #include <tendril/core/creation.h>
+#include <tendril/core/for_each_tensor.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/core/profiler.h>
@@ -67,13 +68,18 @@ Tensor Optimizer::master_of(Slot& slot) {
 
 void Optimizer::step() {
   const ProfileRange range("optimizer step");
-  const NoGradGuard no_grad;
+  std::vector<Slot*> updated;
   for (Slot& slot : slots_) {
-    const Tensor gradient = slot.parameter.grad();
-    if (!gradient.defined()) continue;
+    if (!slot.parameter.grad().defined()) continue;
     ++slot.step;
-    update(slot, gradient, groups_[slot.group].lr);
+    updated.push_back(&slot);
   }
+  for_each_tensor(
+      updated.size(), [&](size_t i) { return updated[i]->parameter.numel(); },
+      [&](size_t i) {
+        const NoGradGuard no_grad;  // of the thread that runs this
+        update(*updated[i], updated[i]->parameter.grad(), groups_[updated[i]->group].lr);
+      });
 }
 
 void Optimizer::zero_grad() {

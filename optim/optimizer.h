@@ -74,7 +74,7 @@ class TENDRIL_API Optimizer {
   /// ones.
   static Tensor master_of(Slot& slot);
 
-  /// Applies the rule to one parameter.
+  /// Applies the rule to one parameter; several threads may do so for different ones at once.
   virtual void update(Slot& slot, const Tensor& gradient, double lr) = 0;
   /// Names of the state tensors that a parameter of this group has after an update, the master
   /// aside.

@@ -100,7 +100,11 @@ Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int6
   return record(Op::embedding, y, {weight},
                 [indices = Saved(indices), classes = weight.size(0), padding_idx](const Tensor& g,
                                                                                   Gradients& in) {
-                  in.set(0, ops::embedding_backward(g, indices, classes, padding_idx));
+                  // A tied head has given the table a dense gradient already.
+                  if (in.sum(0).defined())
+                    ops::embedding_backward_add(in.sum(0), g, indices, padding_idx);
+                  else
+                    in.set(0, ops::embedding_backward(g, indices, classes, padding_idx));
                 });
 }
 

@@ -67,31 +67,34 @@ struct Buckets {
 
 // Threads share the rows of the table, not the positions: no two write the same row, and every row
 // is summed in the order of the positions.
-Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
-                          std::optional<int64_t> padding) {
-  const int64_t channels = g.shape().back();
+void embedding_backward_add(const Tensor& dweight, const Tensor& g, const Tensor& indices,
+                            std::optional<int64_t> padding) {
+  const int64_t channels = g.shape().back(), classes = dweight.size(0);
   const Tensor rows = checked_indices("embedding_backward", indices, classes);
   const Buckets buckets(rows.span<const int64_t>(), classes);
-  const Tensor dweight = zeros({classes, channels}, g.dtype());
   visit_floating("embedding_backward", g.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     using C = compute_t<T>;
     const Elements<T> in(g), out(dweight);
-    parallel_for(static_cast<int64_t>(buckets.used.size()), 1, [&](int64_t begin, int64_t) {
-      const int64_t v = buckets.used[static_cast<size_t>(begin)];
-      if (v == padding) return;
+    const auto add_rows = [&](int64_t v) {
       const auto buffer = scratch<C>(channels), sum_buffer = scratch<C>(channels);
       C* sum = out.target(v * channels, channels, sum_buffer.get());
-      std::fill_n(sum, channels, C(0));
+      const C* before = out.read(v * channels, channels, sum_buffer.get());
+      if (sum != before) std::copy_n(before, channels, sum);
       const auto last = static_cast<size_t>(buckets.first[static_cast<size_t>(v) + 1]);
       for (auto i = static_cast<size_t>(buckets.first[static_cast<size_t>(v)]); i < last; ++i) {
         const C* row = in.read(buckets.order[i] * channels, channels, buffer.get());
         for (int64_t c = 0; c < channels; ++c) sum[c] += row[c];
       }
       out.write(v * channels, channels, sum);
-    });
+    };
+    parallel_for(static_cast<int64_t>(buckets.used.size()), rows_per_chunk(channels),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i)
+                     if (const int64_t v = buckets.used[static_cast<size_t>(i)]; v != padding)
+                       add_rows(v);
+                 });
   });
-  return dweight;
 }
 
 }  // namespace
@@ -108,13 +111,35 @@ Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int6
   return TENDRIL_ON_DEVICE(weight, embedding(indices, weight));
 }
 
-Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
-                          std::optional<int64_t> padding_idx) {
+namespace {
+
+void check_backward(const Tensor& g, const Tensor& indices) {
   require_same_device("embedding_backward", g, indices);
   TENDRIL_CHECK(g.rank() >= 1 && g.shape() == with_channels(indices.shape(), g.shape().back()),
                 "[embedding_backward] gradient and indices do not fit; got ", g.shape(), " and ",
                 indices.shape(), "; the gradient must be (..., C) for indices (...)");
-  return TENDRIL_ON_DEVICE(g, embedding_backward(g, indices, classes, padding_idx));
+}
+
+}  // namespace
+
+void embedding_backward_add(const Tensor& sum, const Tensor& g, const Tensor& indices,
+                            std::optional<int64_t> padding_idx) {
+  check_backward(g, indices);
+  require_same_device("embedding_backward", g, sum);
+  TENDRIL_CHECK(sum.is_contiguous() && sum.dtype() == g.dtype() && sum.rank() == 2 &&
+                    sum.size(1) == g.shape().back(),
+                "[embedding_backward] the sum must be dense ", g.dtype(), " (V, ", g.shape().back(),
+                "); got ", sum.dtype(), " ", sum.shape());
+  TENDRIL_ON_DEVICE(g, embedding_backward_add(sum, g, indices, padding_idx));
+  sum.bump_version();
+}
+
+Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
+                          std::optional<int64_t> padding_idx) {
+  check_backward(g, indices);
+  const Tensor sum = zeros({classes, g.shape().back()}, g.dtype(), g.device());
+  embedding_backward_add(sum, g, indices, padding_idx);
+  return sum;
 }
 
 }  // namespace tendril::ops

@@ -16,5 +16,8 @@ TENDRIL_API Tensor embedding(const Tensor& indices, const Tensor& weight,
 /// dweight (classes, C) in g's dtype; the row `padding_idx` stays zero.
 TENDRIL_API Tensor embedding_backward(const Tensor& g, const Tensor& indices, int64_t classes,
                                       std::optional<int64_t> padding_idx);
+/// The same, added to `sum`, a dense (V, C): rows that are not looked up cost nothing.
+TENDRIL_API void embedding_backward_add(const Tensor& sum, const Tensor& g, const Tensor& indices,
+                                        std::optional<int64_t> padding_idx);
 
 }  // namespace tendril::ops
