@@ -1,7 +1,7 @@
 # tendril_library(folder [DEPENDS folder...]) makes target tendril_<folder> (alias tendril::<folder>)
 # from all sources below the folder. A file named *.isa.cpp is compiled once per instruction set with
 # TENDRIL_ISA set to its name; core/cpu/isa.h chooses among the results at run time. A file named
-# *.avx512_bf16.cpp holds kernels for that one extension.
+# *.avx512_bf16.cpp holds kernels for that one extension. Files named *.cu belong to the CUDA back end.
 include(GNUInstallDirs)
 
 set(TENDRIL_ISAS generic)
@@ -21,11 +21,27 @@ function(tendril_configure_target target)
     DEFINE_SYMBOL "")  # the same command for static and shared builds, so that ccache serves both
   # No code of ours reads errno or floating-point exception flags; without them loops vectorise.
   # Clang does not know GCC's ivdep.
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math
-                         $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-unknown-pragmas>)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-psabi -fno-math-errno -fno-trapping-math>
+    $<$<COMPILE_LANG_AND_ID:CXX,Clang,AppleClang>:-Wno-unknown-pragmas>)
   target_include_directories(${target} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)
+endfunction()
+
+# Compiles all .cu files below the folder into `target`.
+function(tendril_cuda_sources target folder)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cu)
+  if(NOT TENDRIL_HAVE_CUDA OR NOT sources)
+    return()
+  endif()
+  target_sources(${target} PRIVATE ${sources})
+  target_compile_definitions(${target} PRIVATE TENDRIL_WITH_CUDA)
+  # The standard is named here because CMake 3.25 does not know that this nvcc speaks C++20. Device code
+  # may call constexpr functions of the standard library (std::array's operator[]).
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr
+                         --expt-extended-lambda -Xcompiler=-Wall,-Wextra,-Wno-psabi>)
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)
 endfunction()
 
 # Compiles `sources` for one instruction set and puts the objects into `target`.
@@ -56,6 +72,7 @@ function(tendril_library folder)
     EXPORT_NAME ${folder} VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     INSTALL_RPATH "$ORIGIN")
   tendril_configure_target(${target})
+  tendril_cuda_sources(${target} ${folder})
   foreach(dependency ${arg_DEPENDS})
     target_link_libraries(${target} PUBLIC tendril_${dependency})
   endforeach()

@@ -3,16 +3,22 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <functional>
 #include <mutex>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include <tendril/core/cuda.h>
+#include <tendril/core/cuda/memory.h>
 #include <tendril/core/error.h>
 
 namespace tendril {
 namespace {
 
 constexpr int64_t kAlignment = 64;
+constexpr int kMostDevices = 16;
 
 // Block sizes grow by an eighth of a power of two: at most 12.5 % is wasted and blocks of slightly
 // different tensors are interchangeable.
@@ -23,26 +29,66 @@ int64_t block_size(int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-class CpuAllocator {
- public:
-  void* allocate(int64_t block) {
-    const std::lock_guard lock(mutex_);
-    void* data = take_cached(block);
-    if (!data) data = take_from_system(block);
-    ++stats_.allocations;
-    stats_.current_bytes += block;
-    stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.current_bytes);
-    return data;
+// Where blocks come from.
+struct System {
+  Device device;
+
+  void* allocate(int64_t bytes) const {
+    if (device.is_cpu()) return std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+#ifdef TENDRIL_WITH_CUDA
+    return cuda::allocate(device, bytes);
+#else
+    return nullptr;
+#endif
   }
 
-  void release(void* data, int64_t block) noexcept {
+  void release(void* data) const noexcept {
+#ifdef TENDRIL_WITH_CUDA
+    if (device.is_cuda()) return cuda::release(device, data);
+#endif
+    std::free(data);
+  }
+
+  // A GPU works through its stream later than the host queues it: memory given back by one tensor
+  // can go to the next at once, but only on the same stream.
+  void* stream() const {
+#ifdef TENDRIL_WITH_CUDA
+    if (device.is_cuda()) return cuda::stream_tag(device);
+#endif
+    return nullptr;
+  }
+};
+
+struct Block {
+  void* data;
+  void* stream;  // null on the CPU
+};
+
+class CachingAllocator {
+ public:
+  explicit CachingAllocator(Device device) : system_{device} {}
+
+  Block allocate(int64_t size) {
+    void* const stream = system_.stream();
     const std::lock_guard lock(mutex_);
-    stats_.current_bytes -= block;
+    void* data = take_cached({size, stream});
+    if (!data) data = take_from_system(size);
+    ++stats_.allocations;
+    ++live_[size];
+    stats_.current_bytes += size;
+    stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.current_bytes);
+    return {data, stream};
+  }
+
+  void release(Block block, int64_t size) noexcept {
+    const std::lock_guard lock(mutex_);
+    stats_.current_bytes -= size;
+    --live_[size];
     try {
-      cache_[block].push_back(data);
+      cache_[{size, block.stream}].push_back(block.data);
     } catch (...) {  // no memory for the list: give the block back instead
-      std::free(data);
-      stats_.reserved_bytes -= block;
+      system_.release(block.data);
+      stats_.reserved_bytes -= size;
     }
   }
 
@@ -62,8 +108,19 @@ class CpuAllocator {
   }
 
  private:
-  void* take_cached(int64_t block) {
-    const auto found = cache_.find(block);
+  struct Key {
+    int64_t size;
+    void* stream;
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    size_t operator()(const Key& key) const {
+      return std::hash<int64_t>()(key.size) ^ std::hash<void*>()(key.stream) * 31;
+    }
+  };
+
+  void* take_cached(const Key& key) {
+    const auto found = cache_.find(key);
     if (found == cache_.end() || found->second.empty()) return nullptr;
     void* data =
         found->second.back();  // the most recently freed block: likely still in the CPU cache
@@ -71,69 +128,104 @@ class CpuAllocator {
     return data;
   }
 
-  void* take_from_system(int64_t block) {
-    void* data = std::aligned_alloc(kAlignment, static_cast<size_t>(block));
+  void* take_from_system(int64_t size) {
+    void* data = system_.allocate(size);
     if (!data) {
       drop_cache();
-      data = std::aligned_alloc(kAlignment, static_cast<size_t>(block));
+      data = system_.allocate(size);
     }
-    TENDRIL_CHECK(data, "[allocator] out of memory on cpu: asked for ", block,
+    TENDRIL_CHECK(data, "[allocator] out of memory on ", system_.device, ": asked for ", size,
                   " bytes while tensors hold ", stats_.current_bytes, " bytes (peak ",
-                  stats_.peak_bytes, "); use a smaller batch, checkpoint() or a smaller model");
+                  stats_.peak_bytes, ")", largest_holders(),
+                  "; use a smaller batch, checkpoint() or a smaller model");
     ++stats_.system_allocations;
-    stats_.reserved_bytes += block;
+    stats_.reserved_bytes += size;
     return data;
   }
 
+  // ", mostly 12 x 805306368, 24 x 150994944 bytes"
+  std::string largest_holders() const {
+    std::vector<std::pair<int64_t, int64_t>> holders;  // bytes, block size
+    for (const auto& [size, count] : live_)
+      if (count > 0) holders.emplace_back(size * count, size);
+    std::sort(holders.rbegin(), holders.rend());
+    std::string text;
+    for (size_t i = 0; i < std::min<size_t>(holders.size(), 4); ++i) {
+      const auto [bytes, size] = holders[i];
+      text += (i == 0 ? ", mostly " : ", ") + std::to_string(bytes / size) + " x " +
+              std::to_string(size);
+    }
+    return text.empty() ? text : text + " bytes";
+  }
+
   void drop_cache() {
-    for (auto& [block, list] : cache_) {
-      for (void* data : list) std::free(data);
-      stats_.reserved_bytes -= block * static_cast<int64_t>(list.size());
+    for (auto& [key, list] : cache_) {
+      for (void* data : list) system_.release(data);
+      stats_.reserved_bytes -= key.size * static_cast<int64_t>(list.size());
     }
     cache_.clear();
   }
 
+  System system_;
   std::mutex mutex_;
   MemoryStats stats_;
-  std::unordered_map<int64_t, std::vector<void*>> cache_;
+  std::unordered_map<Key, std::vector<void*>, KeyHash> cache_;
+  std::unordered_map<int64_t, int64_t> live_;  // block size -> how many tensors hold one
 };
 
-// Never destroyed: tensors with static storage duration may be freed after any destructor here.
-CpuAllocator& cpu_allocator() {
-  static CpuAllocator* allocator = new CpuAllocator;
-  return *allocator;
-}
-
-void require_cpu(Device device) {
+void require_device(Device device) {
+#ifdef TENDRIL_WITH_CUDA
+  const int gpus = device.is_cuda() ? std::min(cuda::device_count(), kMostDevices) : 0;
+  TENDRIL_CHECK(device.is_cpu() || (device.index >= 0 && device.index < gpus),
+                "[allocator] there is no ", device, ": ", gpus,
+                " GPUs can be used; check the driver and CUDA_VISIBLE_DEVICES");
+#else
   TENDRIL_CHECK(device.is_cpu(),
                 "[allocator] this build of Tendril has no CUDA backend; got device ", device,
                 "; use Device::cpu()");
+#endif
+}
+
+// Never destroyed: tensors with static storage duration may be freed after any destructor here.
+CachingAllocator& allocator_of(Device device) {
+  static auto* cpu = new CachingAllocator(Device::cpu());
+  if (device.is_cpu()) return *cpu;
+  static auto* gpus = [] {
+    auto* all = new std::vector<std::unique_ptr<CachingAllocator>>;
+    for (int i = 0; i < kMostDevices; ++i)
+      all->push_back(std::make_unique<CachingAllocator>(Device::cuda(i)));
+    return all;
+  }();
+  return *(*gpus)[static_cast<size_t>(device.index)];
 }
 
 }  // namespace
 
 MemoryStats memory_stats(Device device) {
-  require_cpu(device);
-  return cpu_allocator().stats();
+  require_device(device);
+  return allocator_of(device).stats();
 }
 
 void reset_peak_memory_stats(Device device) {
-  require_cpu(device);
-  cpu_allocator().reset_peak();
+  require_device(device);
+  allocator_of(device).reset_peak();
 }
 
 void empty_cache(Device device) {
-  require_cpu(device);
-  cpu_allocator().empty_cache();
+  require_device(device);
+  allocator_of(device).empty_cache();
 }
 
 std::shared_ptr<Storage> Storage::allocate(int64_t bytes, Device device) {
-  require_cpu(device);
+  require_device(device);
   TENDRIL_CHECK(bytes >= 0 && bytes < (int64_t{1} << 60), "[allocator] cannot allocate ", bytes,
                 " bytes");
   std::shared_ptr<Storage> storage(new Storage);
   const int64_t block = block_size(bytes);
-  storage->data_ = cpu_allocator().allocate(block);
+  const Block memory = allocator_of(device).allocate(block);
+  storage->data_ = memory.data;
+  storage->stream_ = memory.stream;
+  storage->device_ = device;
   storage->block_bytes_ = block;
   storage->bytes_ = bytes;
   return storage;
@@ -152,7 +244,7 @@ std::shared_ptr<Storage> Storage::wrap(void* data, int64_t bytes, Device device,
 }
 
 Storage::~Storage() {
-  if (block_bytes_) cpu_allocator().release(data_, block_bytes_);
+  if (block_bytes_) allocator_of(device_).release({data_, stream_}, block_bytes_);
 }
 
 }  // namespace tendril

@@ -49,6 +49,7 @@ class TENDRIL_API Storage {
  private:
   Storage() = default;
   void* data_ = nullptr;
+  void* stream_ = nullptr;  // of a GPU, on which the block may be reused
   int64_t bytes_ = 0;
   int64_t block_bytes_ = 0;  // 0: foreign memory
   Device device_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <tendril/core/ops/convert.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/strided.h>
 
 namespace tendril {
@@ -135,8 +136,11 @@ namespace {
 
 template <class T>
 std::vector<T> gather_values(const Tensor& x) {
-  TENDRIL_CHECK(x.device().is_cpu(), "[to_vector] the tensor is on ", x.device(),
-                "; move it with to(x, Device::cpu())");
+  if (!x.device().is_cpu()) {  // waits for the device
+    const Tensor here = Tensor::empty(x.shape(), x.dtype());
+    ops::copy(here, x);
+    return gather_values<T>(here);
+  }
   std::vector<T> values;
   values.reserve(static_cast<size_t>(x.numel()));
   visit_dtype(x.dtype(), [&]<class S>(TypeTag<S>) {

@@ -79,10 +79,11 @@ class TENDRIL_API Tensor {
   /// All elements of a contiguous CPU tensor, without copying.
   template <class T>
   std::span<T> span() const;
-  /// A copy of all elements in row-major order, converted to T as to(x, dtype) does.
+  /// A copy of all elements in row-major order, converted to T as to(x, dtype) does. Waits for a
+  /// GPU.
   template <class T>
   std::vector<T> to_vector() const;
-  /// The value of a tensor with one element, converted to T.
+  /// The value of a tensor with one element, converted to T. Waits for a GPU.
   template <class T>
   T item() const;
   /// Counts in-place changes; the tape compares it with the value at the time of saving.
@@ -148,6 +149,8 @@ T* Tensor::data() const {
 
 template <class T>
 std::span<T> Tensor::span() const {
+  TENDRIL_CHECK(device().is_cpu(), "[span] the tensor is on ", device(),
+                "; move it with to(x, Device::cpu())");
   TENDRIL_CHECK(is_contiguous(), "[span] needs a contiguous tensor; got strides ", strides(),
                 " for shape ", shape(), "; call contiguous(x) first");
   return {data<T>(), static_cast<size_t>(numel())};

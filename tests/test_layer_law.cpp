@@ -29,6 +29,11 @@ bool is_source(const fs::path& path) {
   return kExtensions.contains(path.extension().string());
 }
 
+// What is installed; a .cuh belongs to the kernels alone.
+bool is_header(const fs::path& path) {
+  return path.extension() == ".h" || path.extension() == ".def";
+}
+
 std::vector<std::string> included_by(const fs::path& path) {
   static const std::regex kInclude(R"(^\s*#\s*include\s*[<"]([^>"]+)[>"].*)");
   std::vector<std::string> included;
@@ -61,8 +66,7 @@ std::vector<std::string> violations(const fs::path& root) {
           if (!allowed.contains(match[1])) found.push_back(line);
         } else if (fs::exists(entry.path().parent_path() / include)) {
           found.push_back(line + " (write <tendril/...>)");
-        } else if (entry.path().extension() != ".cpp" && entry.path().extension() != ".cu" &&
-                   is_foreign(include)) {
+        } else if (is_header(entry.path()) && is_foreign(include)) {
           found.push_back(line);
         }
       }

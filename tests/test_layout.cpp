@@ -245,7 +245,7 @@ TEST_SUITE("layout") {
       CHECK(to(x, Device::cpu()).is_same(x));
       CHECK_THROWS_AS(to(to(x, i64), f64).backward(full({2}, 1.0, f64)), Error);
     }
-    CHECK_THROWS_AS(to(zeros({2}), Device::cuda()), Error);
+    CHECK_THROWS_AS(to(zeros({2}), Device::cuda(99)), Error);
     Tensor half = full({2}, 1.5, bf16).requires_grad_();
     const Tensor mixed = cat({half, full({1}, 2.0)});
     CHECK(mixed.dtype() == f32);

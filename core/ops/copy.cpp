@@ -1,3 +1,4 @@
+#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/copy.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <cstring>
 
 #include <tendril/core/cpu/half_convert.h>
+#include <tendril/core/cuda/memory.h>
 #include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/strided.h>
@@ -272,8 +274,25 @@ void fill(const Tensor& destination, double value) {
 
 }  // namespace cpu
 
+namespace {
+
+// Conversion happens where the source is, broadcasting where the destination is: what crosses is
+// dense and no more than needed.
+void copy_across(const Tensor& destination, const Tensor& source) {
+  const Tensor from = contiguous(cast(source, destination.dtype()));
+  const bool direct = destination.is_contiguous() && destination.shape() == from.shape();
+  const Tensor to =
+      direct ? destination : Tensor::empty(from.shape(), from.dtype(), destination.device());
+#ifdef TENDRIL_WITH_CUDA
+  tendril::cuda::transfer(to.raw_data(), to.device(), from.raw_data(), from.device(),
+                          from.nbytes());
+#endif
+  if (!direct) copy(destination, to);
+}
+
+}  // namespace
+
 void copy(const Tensor& destination, const Tensor& source) {
-  require_same_device("copy", destination, source);
   const Shape& shape = destination.shape();
   TENDRIL_CHECK(
       source.rank() <= shape.rank() && broadcast_shapes("copy", shape, source.shape()) == shape,
@@ -283,6 +302,7 @@ void copy(const Tensor& destination, const Tensor& source) {
     TENDRIL_CHECK(shape[i] == 1 || destination.strides()[i] != 0,
                   "[copy] the destination repeats elements along axis ", i, "; got shape ", shape,
                   " with strides ", destination.strides(), "; write to clone(x)");
+  if (destination.device() != source.device()) return copy_across(destination, source);
   if (overlap(destination, source)) {
     if (same_view(destination, source)) return;
     const Tensor separate = clone(source);

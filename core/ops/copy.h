@@ -6,7 +6,7 @@
 namespace tendril::ops {
 
 /// destination[...] = source[...], converted as core/ops/convert.h says. `source` broadcasts to the
-/// shape of `destination`; the two may overlap. Error when the destination repeats elements (stride
+/// shape of `destination`; the two may overlap or be on different devices. Error when the destination repeats elements (stride
 /// 0). Does not count as an in-place change: callers that change a user's tensor bump its version.
 TENDRIL_API void copy(const Tensor& destination, const Tensor& source);
 

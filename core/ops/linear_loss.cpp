@@ -1,3 +1,4 @@
+#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/linear_loss.h>
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // The losses against class indices. The pointwise ones are in pointwise_loss.cpp.
+#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/loss.h>
 
 #include <cmath>

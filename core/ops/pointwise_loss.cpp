@@ -1,4 +1,5 @@
 // Losses of pairs (x, t) of numbers: one functor each, with the value and both derivatives.
+#define TENDRIL_NO_DEVICE_CODE
 #include <algorithm>
 #include <cmath>
 #include <vector>

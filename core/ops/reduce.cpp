@@ -1,4 +1,5 @@
 // Sums and what is made of them: sum, mean, var, std.
+#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/reduce.h>
 
 #include <cmath>

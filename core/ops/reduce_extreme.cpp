@@ -1,4 +1,5 @@
 // max, min, argmax, argmin, any, all.
+#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/reduce_extreme.h>
 
 #include <cstring>

@@ -1,4 +1,5 @@
 // Norms and logsumexp.
+#define TENDRIL_NO_DEVICE_CODE
 #include <cmath>
 #include <limits>
 

@@ -1,4 +1,5 @@
 // prod and cumsum.
+#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/reduce.h>
 #include <tendril/core/ops/reduce_float.h>

@@ -1,0 +1,36 @@
+#include <tendril/core/cuda.h>
+
+namespace tendril::cuda {
+
+#ifdef TENDRIL_WITH_CUDA
+
+bool is_built() { return true; }
+
+#else  // the declarations of cuda.h without a back end
+
+namespace {
+[[noreturn]] void no_backend() {
+  fail("[cuda] this build of Tendril has no CUDA back end; configure it with -DTENDRIL_CUDA=ON");
+}
+}  // namespace
+
+bool is_built() { return false; }
+int device_count() { return 0; }
+const Properties& properties(Device) { no_backend(); }
+int64_t free_bytes(Device) { no_backend(); }
+void synchronize(Device) { no_backend(); }
+Stream::Stream(Device) { no_backend(); }
+Stream Stream::current(Device) { no_backend(); }
+void Stream::synchronize() const { no_backend(); }
+StreamGuard::StreamGuard(const Stream& stream) : stream_(stream), previous_(nullptr) {}
+StreamGuard::~StreamGuard() = default;
+Event::Event(Device) { no_backend(); }
+void Event::record() { no_backend(); }
+void Event::wait() const { no_backend(); }
+void Event::synchronize() const { no_backend(); }
+double Event::milliseconds_since(const Event&) const { no_backend(); }
+Tensor pin_memory(const Tensor&) { no_backend(); }
+
+#endif
+
+}  // namespace tendril::cuda

@@ -1,0 +1,93 @@
+// The CUDA back end as a program sees it. Nothing here starts the GPU before it is used: a program
+// that keeps to the CPU never touches it. Memory statistics of a GPU are those of
+// <tendril/core/allocator.h> with Device::cuda().
+//
+// Work is queued on a stream of the device and the calling thread goes on; reading numbers on the
+// host (item(), to_vector(), to(x, Device::cpu())) waits for them. Errors that only the GPU can
+// notice, such as an index out of range in an embedding, are thrown at the next such wait.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <tendril/core/tensor.h>
+
+namespace tendril::cuda {
+
+/// Whether this build of Tendril has the CUDA back end.
+TENDRIL_API bool is_built();
+/// How many GPUs can be used; 0 without the back end, a driver or a GPU.
+TENDRIL_API int device_count();
+inline bool is_available() { return device_count() > 0; }
+
+struct Properties {
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int multiprocessors = 0;
+  int64_t memory_bytes = 0;
+  int64_t shared_bytes_per_block = 0;  // the most that a kernel may ask for
+  int64_t l2_bytes = 0;
+};
+/// Error when there is no such device.
+TENDRIL_API const Properties& properties(Device device = Device::cuda());
+/// Device memory that no program holds.
+TENDRIL_API int64_t free_bytes(Device device = Device::cuda());
+
+/// Waits until all work queued on the device is done; throws what went wrong there.
+TENDRIL_API void synchronize(Device device = Device::cuda());
+
+/// A queue of work. Two streams run side by side. A tensor's memory belongs to the stream on which
+/// it was made: before using it on another, let that one wait for an Event, and keep the tensor
+/// until the other stream is done with it.
+class TENDRIL_API Stream {
+ public:
+  explicit Stream(Device device = Device::cuda());
+  /// What the calling thread queues work on now.
+  static Stream current(Device device = Device::cuda());
+  Device device() const { return device_; }
+  void synchronize() const;
+  void* handle() const { return handle_.get(); }  // a cudaStream_t
+
+ private:
+  Stream(Device device, std::shared_ptr<void> handle)
+      : device_(device), handle_(std::move(handle)) {}
+  Device device_;
+  std::shared_ptr<void> handle_;
+};
+
+/// Makes `stream` the calling thread's current one while in scope.
+class TENDRIL_API StreamGuard {
+ public:
+  explicit StreamGuard(const Stream& stream);
+  ~StreamGuard();
+  StreamGuard(const StreamGuard&) = delete;
+  StreamGuard& operator=(const StreamGuard&) = delete;
+
+ private:
+  Stream stream_;
+  void* previous_;
+};
+
+/// A point in a stream's work.
+class TENDRIL_API Event {
+ public:
+  explicit Event(Device device = Device::cuda());
+  /// Marks the work queued so far on the current stream.
+  void record();
+  /// Work queued on the current stream from now on waits for the mark.
+  void wait() const;
+  void synchronize() const;
+  /// Milliseconds on the GPU from `start` to this mark; waits for it.
+  double milliseconds_since(const Event& start) const;
+
+ private:
+  Device device_;
+  std::shared_ptr<void> handle_;
+};
+
+/// A copy of a CPU tensor in page-locked memory: copies from it to a GPU run while the host goes
+/// on. Do not change it before such a copy is done.
+TENDRIL_API Tensor pin_memory(const Tensor& x);
+
+}  // namespace tendril::cuda

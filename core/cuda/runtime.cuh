@@ -1,0 +1,44 @@
+// What every .cu file needs: the current stream, checked calls, and faults that kernels report.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <tendril/core/cuda.h>
+
+namespace tendril::cuda {
+
+/// Throws an Error that names `what` unless the status is cudaSuccess.
+void check(cudaError_t status, const char* what);
+
+/// The calling thread's current stream; makes the device current for the CUDA runtime.
+cudaStream_t stream(Device device);
+
+/// The first index out of range that a kernel met. Kernels skip such an index; the error is thrown
+/// at the next wait for the device.
+struct IndexFault {
+  unsigned int set;
+  const char* op;  // a string literal of the host
+  int64_t index, size;
+
+  __device__ void report(const char* where, int64_t bad_index, int64_t axis_size) {
+    if (atomicCAS(&set, 0u, 1u) != 0u) return;
+    op = where;
+    index = bad_index;
+    size = axis_size;
+  }
+};
+
+/// In the memory of the device, for kernels to report to.
+IndexFault* index_fault(Device device);
+
+/// Blocks that cover `count` items, `each` per block; at most `most`, for loops that stride.
+inline unsigned int blocks_for(int64_t count, int64_t each, int64_t most = 1 << 30) {
+  const int64_t blocks = (count + each - 1) / each;
+  return static_cast<unsigned int>(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+
+}  // namespace tendril::cuda
+
+#define TENDRIL_CUDA_CHECK(call) ::tendril::cuda::check((call), #call)
+/// After a kernel launch; `op` names the operation.
+#define TENDRIL_CUDA_CHECK_LAUNCH(op) ::tendril::cuda::check(cudaGetLastError(), op)
