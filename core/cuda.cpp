@@ -29,6 +29,9 @@ void Event::record() { no_backend(); }
 void Event::wait() const { no_backend(); }
 void Event::synchronize() const { no_backend(); }
 double Event::milliseconds_since(const Event&) const { no_backend(); }
+Graph::Graph(const std::function<void()>&, Device device) : stream_(device) {}
+void Graph::replay() const { no_backend(); }
+bool is_recording_graph() { return false; }
 Tensor pin_memory(const Tensor&) { no_backend(); }
 
 #endif

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -85,6 +86,34 @@ class TENDRIL_API Event {
   Device device_;
   std::shared_ptr<void> handle_;
 };
+
+/// Work that was queued once and runs again without the host: for steps of many small kernels.
+///
+///   cuda::Graph graph([&] {
+///     optimizer.zero_grad();
+///     loss = model.loss(tokens, targets);
+///     loss.backward();
+///   });
+///   for (...) { copy_(tokens, batch); graph.replay(); optimizer.step(); }
+///
+/// `work` runs twice as usual, which fills caches, and is then recorded on a stream of its own.
+/// Tensors that it makes (`loss`, the gradients) keep their memory and get new numbers with every
+/// replay. It must not read numbers on the host, draw random numbers (they would repeat) or depend
+/// on host values that change, such as a learning rate; each is an Error or, for the last, wrong.
+class TENDRIL_API Graph {
+ public:
+  explicit Graph(const std::function<void()>& work, Device device = Device::cuda());
+  /// Queues the recorded work on the current stream.
+  void replay() const;
+  size_t node_count() const { return node_count_; }
+
+ private:
+  Stream stream_;
+  std::shared_ptr<void> executable_;
+  size_t node_count_ = 0;
+};
+/// Whether the calling thread is recording a Graph.
+TENDRIL_API bool is_recording_graph();
 
 /// A copy of a CPU tensor in page-locked memory: copies from it to a GPU run while the host goes
 /// on. Do not change it before such a copy is done.

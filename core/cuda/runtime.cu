@@ -1,6 +1,7 @@
 #include <tendril/core/cuda/runtime.cuh>
 
 #include <array>
+#include <atomic>
 #include <mutex>
 
 #include <tendril/core/cuda/memory.h>
@@ -18,6 +19,7 @@ thread_local int current_device = -1;
 // may outlive any destructor here.
 struct DeviceState {
   std::once_flag once;
+  std::atomic<bool> started = false;
   Properties properties;
   cudaStream_t stream = nullptr;
   IndexFault* fault = nullptr;       // on the device
@@ -50,6 +52,7 @@ void start(DeviceState& state, int index) {
   TENDRIL_CUDA_CHECK(cudaMalloc(&state.fault, sizeof(IndexFault)));
   TENDRIL_CUDA_CHECK(cudaMallocHost(&state.fault_copy, sizeof(IndexFault)));
   TENDRIL_CUDA_CHECK(cudaMemset(state.fault, 0, sizeof(IndexFault)));
+  state.started.store(true, std::memory_order_release);
 }
 
 DeviceState& state_of(Device device) {
@@ -65,6 +68,9 @@ DeviceState& state_of(Device device) {
 
 // Waits for the stream; throws what a kernel has reported.
 void wait(DeviceState& state, cudaStream_t on) {
+  TENDRIL_CHECK(!is_recording_graph(),
+                "[Graph] the host cannot wait for numbers while a graph is recorded; keep item(), "
+                "to_vector() and to(x, Device::cpu()) out of the recorded work");
   TENDRIL_CUDA_CHECK(cudaMemcpyAsync(state.fault_copy, state.fault, sizeof(IndexFault),
                                      cudaMemcpyDeviceToHost, on));
   TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
@@ -122,6 +128,14 @@ void synchronize(Device device) {
   make_current(device.index);
   TENDRIL_CUDA_CHECK(cudaDeviceSynchronize());
   wait(state, state.stream);
+}
+
+void wait_for_started_devices() noexcept {
+  for (int index = 0; index < kMostDevices; ++index) {
+    if (!raw_state(index).started.load(std::memory_order_acquire)) continue;
+    if (current_device != index && cudaSetDevice(index) == cudaSuccess) current_device = index;
+    cudaDeviceSynchronize();
+  }
 }
 
 // ---------------------------------------------------------------- memory
