@@ -152,10 +152,11 @@ class CachingAllocator {
     std::string text;
     for (size_t i = 0; i < std::min<size_t>(holders.size(), 4); ++i) {
       const auto [bytes, size] = holders[i];
-      text += (i == 0 ? ", mostly " : ", ") + std::to_string(bytes / size) + " x " +
-              std::to_string(size);
+      text += i == 0 ? ", mostly " : ", ";
+      text += detail::concat(bytes / size, " x ", size);
     }
-    return text.empty() ? text : text + " bytes";
+    if (!text.empty()) text += " bytes";
+    return text;
   }
 
   void drop_cache() {
