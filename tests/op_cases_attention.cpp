@@ -39,6 +39,14 @@ std::vector<OpCase> attention_cases() {
       attention_case("dropout", {1, 2, 4, 2}, {1, 2, 4, 2}, {.dropout = 0.4}),
       attention_case("several key blocks", {1, 1, 3, 2}, {1, 1, 270, 2}, {}),
       attention_case("several query blocks", {1, 1, 66, 2}, {1, 1, 66, 2}, {.causal = true}),
+      // Heads of 8 channels reach the tensor cores in 16 bits.
+      attention_case("rows of 16 bytes", {2, 4, 9, 8}, {2, 2, 9, 8}, {.causal = true}),
+      attention_case("rows of 16 bytes, window and dropout", {1, 2, 7, 8}, {1, 1, 12, 8},
+                     {.causal = true, .window = 4, .dropout = 0.3}),
+      attention_case("rows of 16 bytes, a mask, an odd number of keys", {1, 1, 3, 8}, {1, 1, 3, 8},
+                     {.dropout = 0.3, .mask = boolean}),
+      attention_case("more than a tile of queries", {1, 1, 130, 8}, {1, 1, 66, 8},
+                     {.causal = true}),
   };
 }
 
