@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <tendril/core/error.h>
@@ -23,11 +24,13 @@ int64_t block_size(int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+thread_local bool lasting = false;  // inside a LastingMemoryScope
+
 class CpuAllocator {
  public:
   void* allocate(int64_t block) {
     const std::lock_guard lock(mutex_);
-    void* data = take_cached(block);
+    void* data = lasting ? nullptr : take_cached(block);
     if (!data) data = take_from_system(block);
     ++stats_.allocations;
     stats_.current_bytes += block;
@@ -59,6 +62,11 @@ class CpuAllocator {
   void empty_cache() {
     const std::lock_guard lock(mutex_);
     drop_cache();
+  }
+
+  void count_system_allocation() {
+    const std::lock_guard lock(mutex_);
+    ++stats_.system_allocations;
   }
 
  private:
@@ -126,6 +134,11 @@ void empty_cache(Device device) {
   require_cpu(device);
   cpu_allocator().empty_cache();
 }
+
+LastingMemoryScope::LastingMemoryScope() : previous_(std::exchange(lasting, true)) {}
+LastingMemoryScope::~LastingMemoryScope() { lasting = previous_; }
+
+void detail::count_system_allocation() { cpu_allocator().count_system_allocation(); }
 
 std::shared_ptr<Storage> Storage::allocate(int64_t bytes, Device device) {
   require_cpu(device);
