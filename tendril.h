@@ -1,6 +1,7 @@
 // Everything of Tendril in one include.
 #pragma once
 
+#include <tendril/autograd/autocast.h>
 #include <tendril/autograd/checkpoint.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/gradcheck.h>

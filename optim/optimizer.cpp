@@ -1,4 +1,5 @@
 #include <tendril/autograd/tape.h>
+#include <tendril/core/allocator.h>
 #include <tendril/core/creation.h>
 #include <tendril/core/for_each_tensor.h>
 #include <tendril/core/ops/copy.h>
@@ -50,9 +51,10 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
 
 Tensor& Optimizer::state_of(Slot& slot, const std::string& name) {
   Tensor& tensor = slot.state[name];
-  if (!tensor.defined())
-    tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
-                   slot.parameter.device());
+  if (tensor.defined()) return tensor;
+  const LastingMemoryScope lasting;
+  tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
+                 slot.parameter.device());
   return tensor;
 }
 
@@ -62,7 +64,9 @@ Tensor Optimizer::master_of(Slot& slot) {
     return {};
   }
   Tensor& master = slot.state[kMaster];
-  if (!master.defined()) master = ops::cast(slot.parameter, f32);
+  if (master.defined()) return master;
+  const LastingMemoryScope lasting;
+  master = ops::cast(slot.parameter, f32);
   return master;
 }
 

@@ -124,15 +124,21 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   return product(a, b, {}, promote(a.dtype(), b.dtype()));
 }
 
+// The sums are f32 whatever the operands: a gradient wanted in f32 is not rounded to their dtype on
+// the way.
+Tensor gradient_product(const Tensor& a, const Tensor& b, DType wanted) {
+  return product(a, b, {}, promote(promote(a.dtype(), b.dtype()), wanted));
+}
+
 Tensor matmul_backward_a(const Tensor& g, const Tensor& b, const Shape& a_shape, DType a_dtype) {
-  return cast(sum_to(matmul(g, swap_last(b)), a_shape), a_dtype);
+  return cast(sum_to(gradient_product(g, swap_last(b), a_dtype), a_shape), a_dtype);
 }
 
 Tensor matmul_backward_b(const Tensor& g, const Tensor& a, const Shape& b_shape, DType b_dtype) {
   if (b_shape.rank() == 2 && a.rank() > 2) {  // the sum over the batch is part of the product
-    return cast(matmul(swap_last(as_rows(a)), as_rows(g)), b_dtype);
+    return cast(gradient_product(swap_last(as_rows(a)), as_rows(g), b_dtype), b_dtype);
   }
-  return cast(sum_to(matmul(swap_last(a), g), b_shape), b_dtype);
+  return cast(sum_to(gradient_product(swap_last(a), g, b_dtype), b_shape), b_dtype);
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -150,12 +156,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 }
 
 Tensor linear_backward_x(const Tensor& g, const Tensor& weight, DType dtype) {
-  return cast(reshape(matmul(as_rows(g), weight), with_last(g, weight.size(1))), dtype);
+  const Tensor dx = gradient_product(as_rows(g), weight, dtype);
+  return cast(reshape(dx, with_last(g, weight.size(1))), dtype);
 }
 
 Tensor linear_backward_weight(const Tensor& g, const Tensor& x, DType dtype, bool column_major) {
   if (column_major) return swap_last(linear_backward_weight(x, g, dtype));
-  return cast(matmul(swap_last(as_rows(g)), as_rows(x)), dtype);
+  return cast(gradient_product(swap_last(as_rows(g)), as_rows(x), dtype), dtype);
 }
 
 }  // namespace tendril::ops

@@ -101,12 +101,13 @@ void sort_lines(const Tensor& x, int64_t axis, int64_t n, int64_t k, bool descen
     const Key flip = descending ? static_cast<Key>(-1) : Key{0};
     parallel_for(
         from.shape.numel(), std::max<int64_t>(1, 2048 / n), [&](int64_t begin, int64_t end) {
-          const Scratch<Entry<Key>> entries(n), spare(n);
+          const ThreadScratch<Entry<Key>> entry_memory(n), spare(n);
+          Entry<Key>* const entries = entry_memory.get();
           for (int64_t line = begin; line < end; ++line) {
             const T* source = x.data<T>() + from.start(line);
             for (int64_t i = 0; i < n; ++i)
               entries[i] = {sort_key(source[i * from.step]) ^ flip, i};
-            const Entry<Key>* sorted = first_in_order(entries.data(), spare.data(), n, k);
+            const Entry<Key>* sorted = first_in_order(entries, spare.get(), n, k);
             const int64_t start = to.start(line);
             for (int64_t i = 0; i < k; ++i) {
               indices.data<int64_t>()[start + i * to.step] = sorted[i].index;
