@@ -47,8 +47,8 @@ struct ClassLoss {
 };
 
 /// Queues the walk on the current stream. A block per row, 16-byte accesses; a row that fits into
-/// shared memory is read once. Rows may begin anywhere, but are fastest (and never slower to write
-/// than to read) when both strides are multiples of 16 bytes.
+/// shared memory is read once. Rows may begin anywhere; they are written fastest when both strides
+/// are multiples of 16 bytes.
 void class_loss(const ClassLoss& rows, Device device);
 
 /// How many targets are not ignored, an i64 tensor (1) on the device. `target` is dense.
