@@ -145,18 +145,20 @@ void empty_sums(const Tensor& out, const ProductExtras& extras) {
 
 bool product(const char* op, const Tensor& a, const Tensor& b, const Tensor& out,
              const ProductExtras& extras) {
-  if (out.numel() == 0) return extras.epilogue == Epilogue::none;
+  const DType in = operand_dtype(a, b, out);
+  const bool plain = extras.epilogue == Epilogue::none;
+  if (out.numel() == 0) return true;
+  if (!plain && (a.size(-1) == 0 || !fits(in, out.dtype()))) return false;
   if (a.size(-1) == 0) {
     empty_sums(out, extras);
-    return extras.epilogue == Epilogue::none;
+    return true;
   }
-  const DType in = operand_dtype(a, b, out);
   if (!fits(in, out.dtype())) {  // wider than the output: rounded in a step of its own
     const Tensor wide = Tensor::empty(out.shape(), accumulate_dtype(in), out.device());
     if (extras.accumulate) ops::copy(wide, out);
     product(op, a, b, wide, {extras.bias, extras.accumulate, extras.scale});
     ops::copy(out, wide);
-    return extras.epilogue == Epilogue::none;
+    return true;
   }
   const Tensor left = prepared(a, in), right = prepared(b, in);
   const Tensor bias = epilogue_bias(extras.bias, out.dtype());
@@ -172,8 +174,8 @@ bool product(const char* op, const Tensor& a, const Tensor& b, const Tensor& out
                 .scale = extras.scale.defined() ? extras.scale.raw_data() : nullptr,
                 .epilogue = extras.epilogue};
   if (multiply_all(p, left, right, out, extras.aux)) return true;
-  p.epilogue = Epilogue::none;
-  if (p.bias) {  // no epilogue at all: the sums start from the bias
+  if (!plain) return false;
+  if (p.bias) {  // the sums start from the bias instead
     ops::copy(out, bias);
     p.bias = nullptr;
     p.accumulate = true;
@@ -182,7 +184,7 @@ bool product(const char* op, const Tensor& a, const Tensor& b, const Tensor& out
     TENDRIL_CHECK(multiply_all(p, dense_copy(left, in), dense_copy(right, in), out, {}), "[", op,
                   "] cuBLASLt has no algorithm for ", a.shape(), " x ", b.shape(), " of ", in,
                   " -> ", out.dtype());
-  return extras.epilogue == Epilogue::none;
+  return true;
 }
 
 }  // namespace tendril::cuda

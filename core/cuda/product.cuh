@@ -16,8 +16,8 @@ struct ProductExtras {
 
 /// out (batch..., M, N) = a (batch..., M, K) b (batch..., K, N) + bias, any floating dtypes; a and
 /// b are expanded to out's batch axes, the rows of `out` are dense. Sums run in f32 (f64 when `out`
-/// or an operand is f64) and are rounded once. False when the epilogue is not to be had for these
-/// operands: then `out` holds the product without it, and `aux` is as it was.
+/// or an operand is f64) and are rounded once. False, and nothing is written, when an epilogue other than
+/// none is not to be had for these operands.
 bool product(const char* op, const Tensor& a, const Tensor& b, const Tensor& out,
              const ProductExtras& extras = {});
 
