@@ -1,6 +1,5 @@
 // The losses' functions and their tape rules; the mathematics is in core/ops.
 
-#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -59,16 +58,18 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
       Op::linear_cross_entropy, loss, {x, weight, bias},
       [x = Saved(x), weight = Saved(weight), target = Saved(target), bias = Saved(bias), options,
        ready = std::make_shared<ops::LinearGradients>(ready)](const Tensor& g, Gradients& in) {
-        // 0 x infinity: ready gradients of ignored rows would not stay 0.
-        const bool can_scale = ready->any() && std::isfinite(g.item<double>());
+        const DType x_dtype = x.get().dtype(), weight_dtype = weight.get().dtype();
+        const DType bias_dtype = bias.get().defined() ? bias.get().dtype() : x_dtype;
         const auto gradients =
-            can_scale ? ops::scale_gradients(std::exchange(*ready, {}), g)
-                      : ops::linear_cross_entropy_backward(
-                            g, x, weight, target, bias, options,
-                            {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
-        if (in.needs(0)) in.set(0, ops::cast(gradients.x, x.get().dtype()));
-        if (in.needs(1)) in.set(1, ops::cast(gradients.weight, weight.get().dtype()));
-        if (in.needs(2)) in.set(2, ops::cast(gradients.bias, bias.get().dtype()));
+            ops::can_scale(*ready, g)
+                ? ops::scale_gradients(std::exchange(*ready, {}), g, x_dtype, weight_dtype,
+                                       bias_dtype)
+                : ops::linear_cross_entropy_backward(
+                      g, x, weight, target, bias, options,
+                      {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
+        if (in.needs(0)) in.set(0, ops::cast(gradients.x, x_dtype));
+        if (in.needs(1)) in.set(1, ops::cast(gradients.weight, weight_dtype));
+        if (in.needs(2)) in.set(2, ops::cast(gradients.bias, bias_dtype));
       });
 }
 

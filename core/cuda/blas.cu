@@ -70,7 +70,6 @@ class Problem {
     check(cublasLtMatmulDescInit(&operation_, compute_type(p.in, tf32), scale), "descriptor", p);
     if (p.b.column_major) set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
     if (p.a.column_major) set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_T);
-    if (p.scale) set(CUBLASLT_MATMUL_DESC_POINTER_MODE, CUBLASLT_POINTER_MODE_DEVICE);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(p));
     if (p.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
     if (p.epilogue != Epilogue::none) {
@@ -179,7 +178,6 @@ Key key_of(const BlasProduct& p, bool tf32) {
   add(p.a.column_major, 1);
   add(p.b.column_major, 1);
   add(p.bias != nullptr, 1);
-  add(p.scale != nullptr, 1);
   add(tf32, 1);
   for (const void* data : {p.a.data, p.b.data, p.c.data, p.bias, static_cast<const void*>(p.aux)})
     add(alignment(data), 5);
@@ -220,16 +218,16 @@ bool multiply(const BlasProduct& p) {
   if (!choice.found) return false;
   const Tensor workspace =
       choice.workspace > 0 ? Tensor::empty({kWorkspaceBytes}, u8, p.device) : Tensor();
-  static constexpr float kFloats[] = {1.0f, 0.0f, 1.0f};  // the scale and the two values of beta
-  static constexpr double kDoubles[] = {1.0, 0.0, 1.0};
-  const char* numbers = static_cast<const char*>(p.scale       ? p.scale
-                                                 : p.in == f64 ? static_cast<const void*>(kDoubles)
-                                                               : kFloats);
-  const int64_t number_bytes = p.in == f64 ? 8 : 4;
+  const double beta = p.accumulate ? 1.0 : 0.0;
+  const float narrow[] = {static_cast<float>(p.alpha), static_cast<float>(beta)};
+  const double wide[] = {p.alpha, beta};
+  const bool is_wide = p.in == f64;
   auto* c = const_cast<void*>(p.c.data);
-  check(cublasLtMatmul(handle(p), problem.operation(), numbers, p.b.data, problem.b(), p.a.data,
-                       problem.a(), numbers + (p.accumulate ? 2 : 1) * number_bytes, c, problem.c(),
-                       c, problem.c(), &choice.algorithm,
+  check(cublasLtMatmul(handle(p), problem.operation(),
+                       is_wide ? static_cast<const void*>(&wide[0]) : &narrow[0], p.b.data,
+                       problem.b(), p.a.data, problem.a(),
+                       is_wide ? static_cast<const void*>(&wide[1]) : &narrow[1], c, problem.c(), c,
+                       problem.c(), &choice.algorithm,
                        workspace.defined() ? workspace.raw_data() : nullptr,
                        static_cast<size_t>(choice.workspace), on),
         "cublasLtMatmul", p);

@@ -29,7 +29,7 @@ enum class Epilogue : uint8_t {
   gelu_gradient  // C = u gelu_tanh'(aux)
 };
 
-/// C (M, N) = scale A (M, K) B (K, N) + bias (N), for each matrix of a batch; plus what C holds
+/// C (M, N) = alpha A (M, K) B (K, N) + bias (N), for each matrix of a batch; plus what C holds
 /// already when `accumulate`. A and B have one dtype; C has the same, or f32 for 16-bit A and B.
 /// Sums run in f32, for f64 in f64.
 struct BlasProduct {
@@ -38,9 +38,9 @@ struct BlasProduct {
   DType in, out;
   int64_t m, n, k, batch = 1;
   BlasMatrix a = {}, b = {}, c = {};  // c is row-major
+  double alpha = 1.0;
   const void* bias = nullptr;
   bool accumulate = false;
-  const void* scale = nullptr;  // on the device: {scale, 0, 1} in the dtype of the sums; null is 1
   Epilogue epilogue = Epilogue::none;
   void* aux = nullptr;  // (M, N) with the layout of C
 };

@@ -156,7 +156,7 @@ bool product(const char* op, const Tensor& a, const Tensor& b, const Tensor& out
   if (!fits(in, out.dtype())) {  // wider than the output: rounded in a step of its own
     const Tensor wide = Tensor::empty(out.shape(), accumulate_dtype(in), out.device());
     if (extras.accumulate) ops::copy(wide, out);
-    product(op, a, b, wide, {extras.bias, extras.accumulate, extras.scale});
+    product(op, a, b, wide, {extras.bias, extras.accumulate, extras.alpha});
     ops::copy(out, wide);
     return true;
   }
@@ -169,9 +169,9 @@ bool product(const char* op, const Tensor& a, const Tensor& b, const Tensor& out
                 .m = out.size(-2),
                 .n = out.size(-1),
                 .k = a.size(-1),
+                .alpha = extras.alpha,
                 .bias = bias.defined() ? bias.raw_data() : nullptr,
                 .accumulate = extras.accumulate,
-                .scale = extras.scale.defined() ? extras.scale.raw_data() : nullptr,
                 .epilogue = extras.epilogue};
   if (multiply_all(p, left, right, out, extras.aux)) return true;
   if (!plain) return false;
