@@ -1,6 +1,14 @@
 #include <tendril/core/cuda.h>
 
+#include <atomic>
+
 namespace tendril::cuda {
+namespace {
+std::atomic<bool> tf32 = false;
+}  // namespace
+
+void allow_tf32(bool allowed) { tf32 = allowed; }
+bool tf32_allowed() { return tf32; }
 
 #ifdef TENDRIL_WITH_CUDA
 

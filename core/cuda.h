@@ -38,6 +38,12 @@ TENDRIL_API int64_t free_bytes(Device device = Device::cuda());
 /// Waits until all work queued on the device is done; throws what went wrong there.
 TENDRIL_API void synchronize(Device device = Device::cuda());
 
+/// Whether products of f32 matrices may round their operands to TF32 (11 significant bits): several
+/// times faster, with errors around 1e-3 instead of 1e-6. False until changed, for all threads; no
+/// effect on other dtypes.
+TENDRIL_API void allow_tf32(bool allowed);
+TENDRIL_API bool tf32_allowed();
+
 /// A queue of work. Two streams run side by side. A tensor's memory belongs to the stream on which
 /// it was made: before using it on another, let that one wait for an Event, and keep the tensor
 /// until the other stream is done with it.

@@ -1,6 +1,5 @@
 // The losses' functions and their tape rules; the mathematics is in core/ops.
 
-#include <cmath>
 #include <memory>
 #include <utility>
 
@@ -66,13 +65,13 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
        options, x_dtype = x.dtype(), weight_dtype = weight.dtype(),
        bias_dtype = bias.defined() ? bias.dtype() : f32,
        ready = std::make_shared<ops::LinearGradients>(ready)](const Tensor& g, Gradients& in) {
-        // 0 x infinity: ready gradients of ignored rows would not stay 0.
-        const bool can_scale = ready->any() && std::isfinite(g.item<double>());
         const auto gradients =
-            can_scale ? ops::scale_gradients(std::exchange(*ready, {}), g)
-                      : ops::linear_cross_entropy_backward(
-                            g, x, weight, target, bias, options,
-                            {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
+            ops::can_scale(*ready, g)
+                ? ops::scale_gradients(std::exchange(*ready, {}), g, x_dtype, weight_dtype,
+                                       bias_dtype)
+                : ops::linear_cross_entropy_backward(
+                      g, x, weight, target, bias, options,
+                      {.x = in.needs(0), .weight = in.needs(1), .bias = in.needs(2)});
         if (in.needs(0)) in.set(0, ops::cast(gradients.x, x_dtype));
         if (in.needs(1)) in.set(1, ops::cast(gradients.weight, weight_dtype));
         if (in.needs(2)) in.set(2, ops::cast(gradients.bias, bias_dtype));

@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/feed_forward.h>
 
 #include <algorithm>
@@ -218,6 +217,13 @@ void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const T
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // feed_forward.cu
+void activate(const Tensor& x, const FeedForwardWeights& w, Op activation, const Tensor& u,
+              const Tensor& z, const Tensor& a);
+void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
+            const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz);
+}  // namespace cuda
 
 namespace {
 
