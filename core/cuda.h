@@ -37,6 +37,9 @@ TENDRIL_API int64_t free_bytes(Device device = Device::cuda());
 
 /// Waits until all work queued on the device is done; throws what went wrong there.
 TENDRIL_API void synchronize(Device device = Device::cuda());
+/// How often this process has waited for a GPU. Training steps that leave it as it is keep the GPU
+/// busy without a pause.
+TENDRIL_API int64_t synchronization_count();
 
 /// A queue of work. Two streams run side by side. A tensor's memory belongs to the stream on which
 /// it was made: before using it on another, let that one wait for an Event, and keep the tensor
