@@ -8,6 +8,7 @@
 #include <tendril/autograd/tape.h>
 #include <tendril/core/allocator.h>
 #include <tendril/core/creation.h>
+#include <tendril/core/cuda.h>
 #include <tendril/core/error.h>
 #include <tendril/core/named_tensor.h>
 #include <tendril/core/profiler.h>

@@ -27,6 +27,7 @@ int device_count() { return 0; }
 const Properties& properties(Device) { no_backend(); }
 int64_t free_bytes(Device) { no_backend(); }
 void synchronize(Device) { no_backend(); }
+int64_t synchronization_count() { return 0; }
 Stream::Stream(Device) { no_backend(); }
 Stream Stream::current(Device) { no_backend(); }
 void Stream::synchronize() const { no_backend(); }

@@ -37,6 +37,9 @@ TENDRIL_API int64_t free_bytes(Device device = Device::cuda());
 
 /// Waits until all work queued on the device is done; throws what went wrong there.
 TENDRIL_API void synchronize(Device device = Device::cuda());
+/// How often this process has waited for a GPU. Training steps that leave it as it is keep the GPU
+/// busy without a pause.
+TENDRIL_API int64_t synchronization_count();
 
 /// Whether products of f32 matrices may round their operands to TF32 (11 significant bits): several
 /// times faster, with errors around 1e-3 instead of 1e-6. False until changed, for all threads; no

@@ -12,7 +12,9 @@ OpCase attention_case(const std::string& label, const Shape& q, const Shape& k,
           {{q}, {k}, {k}},
           [options](const std::vector<Tensor>& in) {
             manual_seed(5);  // the same dropout mask on every call
-            return scaled_dot_product_attention(in[0], in[1], in[2], options);
+            AttentionOptions local = options;
+            if (local.mask.defined()) local.mask = to(local.mask, in[0].device());
+            return scaled_dot_product_attention(in[0], in[1], in[2], local);
           },
           4.0};
 }

@@ -59,7 +59,7 @@ Tensor einsum(const std::string& equation, const Tensor& a, const Tensor& b) {
       equation.find(',') == std::string::npos) {  // one operand: its product with the number 1
     std::string product = equation;
     product.insert(std::min(product.find("->"), product.size()), ",");
-    return einsum(product, a, ones({}, a.dtype()));
+    return einsum(product, a, ones({}, a.dtype(), a.device()));
   }
   const OpTimer timer;
   const auto [left, right] = detail::autocast_narrow(a, b);

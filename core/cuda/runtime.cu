@@ -15,6 +15,8 @@ constexpr int kMostDevices = 16;
 thread_local std::array<cudaStream_t, kMostDevices> current_stream{};  // null: the device's own
 thread_local int current_device = -1;
 
+std::atomic<int64_t> waits = 0;
+
 // One device, started at its first use and never torn down: tensors with static storage duration
 // may outlive any destructor here.
 struct DeviceState {
@@ -71,6 +73,7 @@ void wait(DeviceState& state, cudaStream_t on) {
   TENDRIL_CHECK(!is_recording_graph(),
                 "[Graph] the host cannot wait for numbers while a graph is recorded; keep item(), "
                 "to_vector() and to(x, Device::cpu()) out of the recorded work");
+  waits.fetch_add(1, std::memory_order_relaxed);
   TENDRIL_CUDA_CHECK(cudaMemcpyAsync(state.fault_copy, state.fault, sizeof(IndexFault),
                                      cudaMemcpyDeviceToHost, on));
   TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
@@ -78,6 +81,7 @@ void wait(DeviceState& state, cudaStream_t on) {
   if (fault.set == 0) return;
   TENDRIL_CUDA_CHECK(cudaMemsetAsync(state.fault, 0, sizeof(IndexFault), on));
   TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
+  if (fault.problem) fail("[", fault.op, "] ", fault.problem, "; got ", fault.value);
   fail("[", fault.op, "] index out of range; got ", fault.index, " for an axis of size ",
        fault.size, "; indices must be in [0, ", fault.size, ")");
 }
@@ -138,6 +142,8 @@ void wait_for_started_devices() noexcept {
   }
 }
 
+int64_t synchronization_count() { return waits.load(std::memory_order_relaxed); }
+
 // ---------------------------------------------------------------- memory
 
 void* allocate(Device device, int64_t bytes) {
@@ -173,6 +179,7 @@ void transfer(void* to, Device to_device, const void* from, Device from_device, 
   } else {
     const cudaStream_t on = stream(from_device);
     TENDRIL_CUDA_CHECK(cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, size, on));
+    waits.fetch_add(1, std::memory_order_relaxed);
     TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
   }
 }
@@ -234,6 +241,7 @@ void Event::wait() const {
 }
 
 void Event::synchronize() const {
+  waits.fetch_add(1, std::memory_order_relaxed);
   TENDRIL_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(handle_.get())));
 }
 

@@ -13,18 +13,29 @@ void check(cudaError_t status, const char* what);
 /// The calling thread's current stream; makes the device current for the CUDA runtime.
 cudaStream_t stream(Device device);
 
-/// The first index out of range that a kernel met. Kernels skip such an index; the error is thrown
-/// at the next wait for the device.
+/// The first thing in the user's data that a kernel could not accept: an index out of range, or a
+/// number. Kernels skip what they cannot accept; the error is thrown at the next wait for the
+/// device.
 struct IndexFault {
   unsigned int set;
   const char* op;  // a string literal of the host
   int64_t index, size;
+  const char* problem;  // null for an index; else a string literal of the host
+  double value;
 
   __device__ void report(const char* where, int64_t bad_index, int64_t axis_size) {
     if (atomicCAS(&set, 0u, 1u) != 0u) return;
     op = where;
     index = bad_index;
     size = axis_size;
+  }
+
+  /// "[where] what; got bad_value".
+  __device__ void reject(const char* where, const char* what, double bad_value) {
+    if (atomicCAS(&set, 0u, 1u) != 0u) return;
+    op = where;
+    problem = what;
+    value = bad_value;
   }
 };
 
