@@ -5,9 +5,9 @@
 
 namespace tendril::cuda {
 
-/// The block's dynamic shared memory, aligned to 128 bytes.
+/// The block's dynamic shared memory, aligned to 1024 bytes.
 __device__ inline unsigned char* dynamic_shared() {
-  extern __shared__ __align__(128) unsigned char tendril_dynamic_shared[];
+  extern __shared__ __align__(1024) unsigned char tendril_dynamic_shared[];
   return tendril_dynamic_shared;
 }
 

@@ -22,4 +22,20 @@ TENDRIL_HD constexpr uint32_t chunk_offset(int row, int chunk) {
   return static_cast<uint32_t>(row * (kColumns / 8) + (chunk ^ chunk_swizzle<kColumns>(row))) * 16;
 }
 
+/// A tile of rows of `kColumns`, one after the other.
+template <int kColumns>
+struct RowTile {
+  TENDRIL_HD static constexpr uint32_t offset(int row, int chunk) {
+    return chunk_offset<kColumns>(row, chunk);
+  }
+};
+
+/// A tile of kRows rows in blocks of 64 columns: what a warpgroup's products read.
+template <int kRows>
+struct BlockTile {
+  TENDRIL_HD static constexpr uint32_t offset(int row, int chunk) {
+    return static_cast<uint32_t>(chunk / 8 * kRows * 128) + chunk_offset<64>(row, chunk % 8);
+  }
+};
+
 }  // namespace tendril::cuda

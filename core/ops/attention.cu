@@ -4,6 +4,8 @@
 // k and v are one dense tensor already.
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include <tendril/core/cuda.h>
 #include <tendril/core/ops/copy.h>
@@ -34,6 +36,35 @@ Tensor with_aligned_rows(const Tensor& x) { return has_aligned_rows(x) ? raw(x) 
 bool is_fast(const Tensor& q, const AttentionSettings& settings) {
   return size_of(q.dtype()) == 2 && q.size(3) % 8 == 0 && q.size(3) > 0 && q.size(3) <= 128 &&
          settings.scale > 0.0 && tendril::cuda::properties(q.device()).major >= 8;
+}
+
+// Whether Hopper's own products serve. TENDRIL_WGMMA=0 in the environment leaves them out.
+#ifdef TENDRIL_HAVE_SM90A
+bool is_hopper(const Tensor& q, const AttentionProblem& problem) {
+  static const bool allowed = [] {
+    const char* setting = std::getenv("TENDRIL_WGMMA");
+    return !setting || std::string_view(setting) != "0";
+  }();
+  const tendril::cuda::Properties& device = tendril::cuda::properties(q.device());
+  const bool fits = (problem.D > 32 && problem.D <= 64) || problem.D > 96;  // little padding
+  return allowed && fits && device.major == 9 && device.minor == 0 && !problem.drops &&
+         problem.mask_kind == MaskKind::none;
+}
+#endif
+
+void fast_forward(const Tensor& q, const AttentionForward& problem, cudaStream_t stream) {
+#ifdef TENDRIL_HAVE_SM90A
+  if (is_hopper(q, problem)) return hopper_attention_forward(problem, q.dtype(), stream);
+#endif
+  fast_attention_forward(problem, q.dtype(), stream);
+}
+
+void fast_backward(const Tensor& q, const AttentionBackward& problem, cudaStream_t stream) {
+  fast_attention_deltas(problem, q.dtype(), stream);
+#ifdef TENDRIL_HAVE_SM90A
+  if (is_hopper(q, problem)) return hopper_attention_backward(problem, q.dtype(), stream);
+#endif
+  fast_attention_backward(problem, q.dtype(), stream);
 }
 
 // The mask as the kernels read it: bool, or in the type of the scores.
@@ -100,7 +131,7 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
     const Tensor queries = with_aligned_rows(q), keys = with_aligned_rows(k),
                  values = with_aligned_rows(v);
     problem.q = view(queries), problem.k = view(keys), problem.v = view(values);
-    fast_attention_forward(problem, q.dtype(), stream);
+    fast_forward(q, problem, stream);
   } else {
     problem.q = view(q), problem.k = view(k), problem.v = view(v);
     general_attention_forward(problem, q.dtype(), stream);
@@ -129,7 +160,7 @@ AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Te
   problem.g = view(upstream), problem.output = view(output);
   problem.q = view(queries), problem.k = view(keys), problem.v = view(values);
   if (fast)
-    fast_attention_backward(problem, q.dtype(), stream);
+    fast_backward(q, problem, stream);
   else
     general_attention_backward(problem, q.dtype(), stream);
   return gradients;

@@ -8,8 +8,8 @@
 // The second kernel computes S^T = K Q^T and dP^T = V dO^T: then P^T and dS^T are already where the
 // last two products want their left operand.
 
+#include <tendril/core/ops/attention_gradients.cuh>
 #include <tendril/core/ops/attention_kernels.cuh>
-#include <tendril/core/ops/attention_warp.cuh>
 
 namespace tendril::ops::cuda {
 namespace {
@@ -56,39 +56,6 @@ constexpr uint32_t query_shared_bytes() {  // Q, dO; K and V twice
   return 2 * tile_bytes<kD>(kQueryRows) + 4 * tile_bytes<kD>(kQueryKeys<kD>);
 }
 
-// scores -> dS, given dP.
-template <bool kExtras, int kN>
-__device__ __forceinline__ void query_score_gradients(float (&s)[kQueryM][kN][4],
-                                                      const float (&dp)[kQueryM][kN][4],
-                                                      const float2 (&rows)[kQueryM][2],
-                                                      const AttentionProblem& p, int64_t b,
-                                                      int64_t h, int t, int key, float c) {
-  const int g = static_cast<int>(threadIdx.x & 31) >> 2;
-  const float kept = static_cast<float>(p.kept);
-#pragma unroll
-  for (int m = 0; m < kQueryM; ++m) {
-    const auto row = static_cast<uint64_t>(p.position(b, h, t + 16 * m + g)),
-               Tk = static_cast<uint64_t>(p.bounds.Tk);
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      uint32_t words[4] = {};
-      if constexpr (kExtras)
-        if (p.drops) {
-          const uint64_t low = row * Tk + static_cast<uint64_t>(key + 8 * n);
-          query_row_words(words, p.key, Tk % 4 == 0, low, low + 8 * Tk);
-        }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float2 of_row = rows[m][i / 2];
-        float gradient = dp[m][n][i];
-        if constexpr (kExtras)
-          if (p.drops) gradient = words[i] < p.drop_below ? 0.0f : gradient * kept;
-        s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], c, -of_row.x)) * (gradient - of_row.y);
-      }
-    }
-  }
-}
-
 template <class T, int kD, bool kExtras>
 __global__ void __launch_bounds__(kQueryThreads, 2)
     attention_query_gradient_kernel(const AttentionBackward p) {
@@ -119,12 +86,7 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
   commit_copies();
 
   float2 rows[kM][2];
-  for (int m = 0; m < kM; ++m)
-    for (int half = 0; half < 2; ++half) {
-      const int t = t0 + row + 16 * m + 8 * half + (static_cast<int>(threadIdx.x & 31) >> 2);
-      rows[m][half] = t < Tq ? static_cast<const float2*>(p.delta)[p.position(b, h, t)]
-                             : float2{INFINITY, 0.0f};
-    }
+  load_query_rows(rows, p, b, h, t0 + row);
   float dq[kM][kD / 8][4] = {};
   const LeftRows<kD, kM, false> left(queries, row), gradients(upstream, row);
   for (int s = begin; s < end; s += kKeys) {
@@ -138,7 +100,7 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
     multiply_rows<T, kD, kM, kN>(scores, left, keys, 0);
     multiply_rows<T, kD, kM, kN>(dp, gradients, keys + tile_bytes<kD>(kKeys), 0);
     restrict_query_rows<kExtras, kM, kN>(scores, p, b, h, t0 + row, s, power);
-    query_score_gradients<kExtras, kN>(scores, dp, rows, p, b, h, t0 + row, s, c);
+    query_score_gradients<kExtras, kM, kN>(scores, dp, rows, p, b, h, t0 + row, s, c);
     accumulate_product<T, kD, kM, kN>(dq, scores, keys, 0);
   }
   wait_copies<0>();
@@ -159,65 +121,6 @@ struct KeyTile {
   static constexpr int kThreads = kKeyRows / 16 / kM * 32, kBlocks = kD <= 64 ? 2 : 1;
   static constexpr uint32_t kStage = 2 * tile_bytes<kD>(kKeyQueries) + kKeyQueries * 8;
   static constexpr uint32_t kShared = 2 * tile_bytes<kD>(kKeyRows) + 2 * kStage;
-};
-
-// P^T, dropped, for dV, and dS^T for dK, one after the other in `s`.
-template <bool kExtras, int kM, int kN>
-struct KeyScores {
-  float s[kM][kN][4], dp[kM][kN][4];
-  uint32_t keeps[kM] = {};  // a bit for each score
-
-  __device__ __forceinline__ void probabilities(const float2* rows, float c) {
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      const auto two = *reinterpret_cast<const float4*>(rows + 8 * n + 2 * (threadIdx.x & 3));
-#pragma unroll
-      for (int m = 0; m < kM; ++m)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], c, i % 2 ? -two.z : -two.x));
-    }
-  }
-
-  // Draws the coins of keys [key, ...) and queries [t, ...).
-  __device__ __forceinline__ void draw(const AttentionProblem& p, int64_t b, int64_t h, int key,
-                                       int t) {
-    const auto Tk = static_cast<uint64_t>(p.bounds.Tk);
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      keeps[m] = 0;
-#pragma unroll
-      for (int n = 0; n < kN; ++n) {
-        uint32_t words[4];
-        const uint64_t element = static_cast<uint64_t>(p.position(b, h, t + 8 * n)) * Tk +
-                                 static_cast<uint64_t>(key + 16 * m);
-        key_row_words(words, p.key, Tk % 4 == 0, element, Tk);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) keeps[m] |= (words[i] < p.drop_below ? 0u : 1u) << (4 * n + i);
-      }
-    }
-  }
-  __device__ __forceinline__ void drop(float (&x)[kM][kN][4], float kept) const {
-    static_assert(4 * kN <= 32);
-#pragma unroll
-    for (int m = 0; m < kM; ++m)
-#pragma unroll
-      for (int n = 0; n < kN; ++n)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          x[m][n][i] = keeps[m] >> (4 * n + i) & 1 ? x[m][n][i] * kept : 0.0f;
-  }
-
-  __device__ __forceinline__ void gradients(const float2* rows) {
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      const auto two = *reinterpret_cast<const float4*>(rows + 8 * n + 2 * (threadIdx.x & 3));
-#pragma unroll
-      for (int m = 0; m < kM; ++m)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) s[m][n][i] *= dp[m][n][i] - (i % 2 ? two.w : two.y);
-    }
-  }
 };
 
 // One warp's keys against kN tiles of queries from row `first` of a stage on.
@@ -280,11 +183,7 @@ __global__ void __launch_bounds__(KeyTile<kD>::kThreads, KeyTile<kD>::kBlocks)
     start_tile<kKeyQueries, kD, kThreads>(stage, p.q.rows<T>(b, h, t), p.q.row, Tq - t, D);
     start_tile<kKeyQueries, kD, kThreads>(stage + tile_bytes<kD>(kKeyQueries), p.g.rows<T>(b, h, t),
                                           p.g.row, Tq - t, D);
-    const int i = static_cast<int>(threadIdx.x);
-    if (i < kKeyQueries)
-      copy_async_8(stage + 2 * tile_bytes<kD>(kKeyQueries) + 8 * i,
-                   static_cast<const float2*>(p.delta) + p.position(b, h, min(t + i, Tq - 1)),
-                   t + i < Tq);
+    start_query_rows<kKeyQueries>(stage + 2 * tile_bytes<kD>(kKeyQueries), p, b, h, t);
   };
   start_tile<kKeyRows, kD, kThreads>(keys, p.k.rows<T>(b, hk, s0), p.k.row, Tk - s0, D);
   start_tile<kKeyRows, kD, kThreads>(values, p.v.rows<T>(b, hk, s0), p.v.row, Tk - s0, D);
@@ -318,21 +217,20 @@ __global__ void __launch_bounds__(KeyTile<kD>::kThreads, KeyTile<kD>::kBlocks)
   store_rows<T, kD, kM>(dv, kept, shared, row, p.dv.rows<T>(b, hk, s0), p.dv.row, Tk - s0, D);
 }
 
-template <class T>
-void start_deltas(const AttentionBackward& problem, cudaStream_t stream) {
+}  // namespace
+
+void fast_attention_deltas(const AttentionBackward& problem, DType dtype, cudaStream_t stream) {
   const int64_t rows = problem.B * problem.H * problem.bounds.Tq,
                 per_block = kDeltaThreads / kDeltaLanes;
-  launch_attention(attention_deltas_kernel<T>, problem, (rows + per_block - 1) / per_block,
-                   kDeltaThreads, 0, stream);
+  launch_attention(
+      dtype == bf16 ? attention_deltas_kernel<bfloat16> : attention_deltas_kernel<float16>, problem,
+      (rows + per_block - 1) / per_block, kDeltaThreads, 0, stream);
 }
-
-}  // namespace
 
 void fast_attention_backward(const AttentionBackward& problem, DType dtype, cudaStream_t stream) {
   const int64_t query_blocks = (problem.bounds.Tq + kQueryRows - 1) / kQueryRows,
                 key_blocks = (problem.bounds.Tk + kKeyRows - 1) / kKeyRows;
   visit_fast(problem, dtype, [&]<class T, int kD, bool kExtras>(FastTag<T, kD, kExtras>) {
-    start_deltas<T>(problem, stream);
     launch_attention(attention_query_gradient_kernel<T, kD, kExtras>, problem,
                      query_blocks * problem.B * problem.H, kQueryThreads, query_shared_bytes<kD>(),
                      stream);

@@ -8,7 +8,7 @@
 //   output = O / l                      lse = (c m + log2 l) ln 2
 
 #include <tendril/core/ops/attention_kernels.cuh>
-#include <tendril/core/ops/attention_warp.cuh>
+#include <tendril/core/ops/attention_softmax.cuh>
 
 namespace tendril::ops::cuda {
 namespace {
@@ -19,50 +19,6 @@ constexpr int kM = kRows / 16 / (kThreads / 32), kN = kKeys / 8;  // C tiles of 
 template <int kD>
 constexpr uint32_t shared_bytes() {
   return tile_bytes<kD>(kRows) + 4 * tile_bytes<kD>(kKeys);  // Q; K and V twice
-}
-
-// What a warp knows about its rows after some keys.
-template <int kD>
-struct RowState {
-  float output[kM][kD / 8][4] = {};
-  float largest[kM][2], total[kM][2] = {};  // totals: of this lane's columns
-
-  __device__ __forceinline__ RowState() {
-    for (int m = 0; m < kM; ++m) largest[m][0] = largest[m][1] = -INFINITY;
-  }
-};
-
-// Turns scores into probabilities relative to the new largest score of each row.
-template <int kD>
-__device__ __forceinline__ void soft_maximum(float (&s)[kM][kN][4], RowState<kD>& state, float c) {
-#pragma unroll
-  for (int m = 0; m < kM; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float top = state.largest[m][half];
-#pragma unroll
-      for (int n = 0; n < kN; ++n)
-        top = fmaxf(top, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-      const float base = top == -INFINITY ? 0.0f : top * c;  // NaN scores stay NaN below
-      const float shrink = exp2_approximate(state.largest[m][half] * c - base);
-      state.largest[m][half] = top;
-      float sum = 0.0f;
-#pragma unroll
-      for (int n = 0; n < kN; ++n)
-#pragma unroll
-        for (int i = 2 * half; i < 2 * half + 2; ++i) {
-          s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], c, -base));
-          sum += s[m][n][i];
-        }
-      state.total[m][half] = state.total[m][half] * shrink + sum;
-#pragma unroll
-      for (int n = 0; n < kD / 8; ++n) {
-        state.output[m][n][2 * half] *= shrink;
-        state.output[m][n][2 * half + 1] *= shrink;
-      }
-    }
 }
 
 // Zeroes what dropout drops; the factor 1 / (1 - p) is left to the end.
@@ -84,31 +40,6 @@ __device__ __forceinline__ void drop(float (&p)[kM][kN][4], const AttentionProbl
         if (words[i] < problem.drop_below) p[m][n][i] = 0.0f;
     }
   }
-}
-
-template <class T, int kD>
-__device__ __forceinline__ void finish(RowState<kD>& state, const AttentionForward& p, int64_t b,
-                                       int64_t h, int t0, int row, float c, unsigned char* tile) {
-  const int lane = static_cast<int>(threadIdx.x) & 31;
-  const int rows = static_cast<int>(p.bounds.Tq) - t0;
-#pragma unroll
-  for (int m = 0; m < kM; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float total = state.total[m][half];
-      total += __shfl_xor_sync(~0u, total, 1);
-      total += __shfl_xor_sync(~0u, total, 2);
-      const float top = state.largest[m][half], base = top == -INFINITY ? 0.0f : top * c;
-      const bool blind = total == 0.0f;  // sees no key; NaN is no such case
-      const int at = row + 16 * m + 8 * half + (lane >> 2);
-      if (lane % 4 == 0 && at < rows)
-        static_cast<float*>(p.lse)[p.position(b, h, t0 + at)] =
-            blind ? -INFINITY : (base + log2f(total)) * kLn2;
-      state.total[m][half] = blind ? 0.0f : static_cast<float>(p.kept) / total;
-    }
-  const auto inverse = [&](int m, int half) { return state.total[m][half]; };
-  store_rows<T, kD, kM>(state.output, inverse, tile, row, p.output.rows<T>(b, h, t0), p.output.row,
-                        rows, static_cast<int>(p.D));
 }
 
 // kExtras: an explicit mask or dropout.
@@ -137,7 +68,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
   if (begin < end) start_keys(begin);
   commit_copies();
 
-  RowState<kD> state;
+  RowState<kD, kM> state;
   LeftRows<kD, kM, kD <= 64> left(queries, row);
   for (int s = begin; s < end; s += kKeys) {
     wait_copies<0>();
@@ -150,14 +81,14 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
     float scores[kM][kN][4];
     multiply_rows<T, kD, kM, kN>(scores, left, keys, 0);
     restrict_query_rows<kExtras, kM, kN>(scores, p, b, h, t0 + row, s, power);
-    soft_maximum<kD>(scores, state, c);
+    soft_maximum<kD, kM, kN>(scores, state, c);
     if constexpr (kExtras)
       if (p.drops) drop(scores, p, b, h, t0 + row, s);
     accumulate_product<T, kD, kM, kN>(state.output, scores, keys + tile_bytes<kD>(kKeys), 0);
   }
   wait_copies<0>();
   __syncthreads();  // when there was no key: the queries have arrived before their tile is reused
-  finish<T, kD>(state, p, b, h, t0, row, c, shared);
+  finish<T, RowTile<kD>, kD, kM>(state, p, b, h, t0, row, c, shared);
 }
 
 }  // namespace

@@ -13,6 +13,12 @@ namespace tendril::ops::cuda {
 /// 16-bit numbers, D a multiple of 8 up to 128, rows dense and aligned to 16 bytes, scale > 0.
 void fast_attention_forward(const AttentionForward& problem, DType dtype, cudaStream_t stream);
 void fast_attention_backward(const AttentionBackward& problem, DType dtype, cudaStream_t stream);
+/// Fills problem.delta as the backward passes here and below need it.
+void fast_attention_deltas(const AttentionBackward& problem, DType dtype, cudaStream_t stream);
+
+/// The same on compute capability 9.0 (built where the compiler knows 9.0a), no mask, no dropout.
+void hopper_attention_forward(const AttentionForward& problem, DType dtype, cudaStream_t stream);
+void hopper_attention_backward(const AttentionBackward& problem, DType dtype, cudaStream_t stream);
 
 /// Any strides, D and floating dtype.
 void general_attention_forward(const AttentionForward& problem, DType dtype, cudaStream_t stream);

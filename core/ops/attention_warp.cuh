@@ -24,27 +24,27 @@ constexpr uint32_t tile_bytes(int rows) {
 }
 
 /// Starts copying rows [0, kRows) into a tile; rows from `rows` and columns from `D` on become 0.
-template <int kRows, int kColumns, int kThreads>
+template <int kRows, int kColumns, int kThreads, class Tile = RowTile<kColumns>>
 __device__ __forceinline__ void start_tile(uint32_t tile, const void* source, int64_t row_stride,
                                            int rows, int D) {
   constexpr int kChunks = kColumns / 8;
-  static_assert(kRows * kChunks % kThreads == 0);
 #pragma unroll
-  for (int i = 0; i < kRows * kChunks / kThreads; ++i) {
+  for (int i = 0; i < (kRows * kChunks + kThreads - 1) / kThreads; ++i) {
     const int index = static_cast<int>(threadIdx.x) + i * kThreads;
+    if (kRows * kChunks % kThreads != 0 && index >= kRows * kChunks) break;
     const int row = index / kChunks, chunk = index % kChunks;
     const bool valid = row < rows && chunk * 8 < D;
     const char* from =
         static_cast<const char*>(source) + (valid ? (row * row_stride + chunk * 8) * 2 : 0);
-    copy_async(tile + chunk_offset<kColumns>(row, chunk), from, valid);
+    copy_async(tile + Tile::offset(row, chunk), from, valid);
   }
 }
 
 /// A (16, 16) from rows [row, row + 16), columns [column, column + 16) of a tile.
-template <int kColumns>
+template <class Tile>
 __device__ __forceinline__ void load_a(uint32_t (&a)[4], uint32_t tile, int row, int column) {
   const int lane = static_cast<int>(threadIdx.x) & 31;
-  load_matrices(a, tile + chunk_offset<kColumns>(row + (lane & 15), column / 8 + (lane >> 4)));
+  load_matrices(a, tile + Tile::offset(row + (lane & 15), column / 8 + (lane >> 4)));
 }
 
 /// Two B (16, 8): B[k][n] = tile[row + n][column + k], n in [0, 16): b[0..1] and b[2..3].
@@ -131,7 +131,8 @@ class LeftRows {
 #pragma unroll
       for (int k = 0; k < kColumns / 16; ++k)
 #pragma unroll
-        for (int m = 0; m < kM; ++m) load_a<kColumns>(kept_[k][m], tile_, row_ + 16 * m, 16 * k);
+        for (int m = 0; m < kM; ++m)
+          load_a<RowTile<kColumns>>(kept_[k][m], tile_, row_ + 16 * m, 16 * k);
   }
   __device__ __forceinline__ void operator()(uint32_t (&a)[kM][4], int k) const {
 #pragma unroll
@@ -140,7 +141,7 @@ class LeftRows {
 #pragma unroll
         for (int i = 0; i < 4; ++i) a[m][i] = kept_[k / 16][m][i];
       else
-        load_a<kColumns>(a[m], tile_, row_ + 16 * m, k);
+        load_a<RowTile<kColumns>>(a[m], tile_, row_ + 16 * m, k);
     }
   }
 
@@ -153,7 +154,7 @@ class LeftRows {
 /// Rounds rows [row, row + 16 kM), scaled by factor(m, half), to T and stores those below `rows`
 /// and the columns below D. Passes through the warp's own rows of a tile, so that each lane stores
 /// 16 bytes.
-template <class T, int kColumns, int kM, class Factor>
+template <class T, int kColumns, int kM, class Tile = RowTile<kColumns>, class Factor>
 __device__ __forceinline__ void store_rows(const float (&x)[kM][kColumns / 8][4],
                                            const Factor& factor, unsigned char* tile, int row,
                                            T* destination, int64_t row_stride, int rows, int D) {
@@ -166,7 +167,7 @@ __device__ __forceinline__ void store_rows(const float (&x)[kM][kColumns / 8][4]
       const float scale = factor(m, half);
 #pragma unroll
       for (int n = 0; n < kColumns / 8; ++n) {
-        const uint32_t at = chunk_offset<kColumns>(row + 16 * m + 8 * half + g, n) + 4 * t;
+        const uint32_t at = Tile::offset(row + 16 * m + 8 * half + g, n) + 4 * t;
         *reinterpret_cast<uint32_t*>(tile + at) =
             pack<T>(x[m][n][2 * half] * scale, x[m][n][2 * half + 1] * scale);
       }
@@ -178,7 +179,7 @@ __device__ __forceinline__ void store_rows(const float (&x)[kM][kColumns / 8][4]
     const int index = lane + 32 * i, at = row + index / kChunks, chunk = index % kChunks;
     if (at < rows && chunk * 8 < D)
       *reinterpret_cast<uint4*>(destination + at * row_stride + chunk * 8) =
-          *reinterpret_cast<const uint4*>(tile + chunk_offset<kColumns>(at, chunk));
+          *reinterpret_cast<const uint4*>(tile + Tile::offset(at, chunk));
   }
 }
 
