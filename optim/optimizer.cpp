@@ -21,6 +21,15 @@ bool has_master(const Tensor& parameter) {
   return ops::state_dtype(parameter.dtype()) != parameter.dtype();
 }
 
+// The state where its parameter is: the model may have moved to another device since it was made.
+Tensor& on_device_of(const Tensor& parameter, Tensor& state) {
+  if (state.device() == parameter.device()) return state;
+  const LastingMemoryScope lasting;
+  const Tensor moved = Tensor::empty(state.shape(), state.dtype(), parameter.device());
+  ops::copy(moved, state);
+  return state = moved;
+}
+
 }  // namespace
 
 Optimizer::~Optimizer() = default;
@@ -51,7 +60,7 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
 
 Tensor& Optimizer::state_of(Slot& slot, const std::string& name) {
   Tensor& tensor = slot.state[name];
-  if (tensor.defined()) return tensor;
+  if (tensor.defined()) return on_device_of(slot.parameter, tensor);
   const LastingMemoryScope lasting;
   tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
                  slot.parameter.device());
@@ -64,7 +73,7 @@ Tensor Optimizer::master_of(Slot& slot) {
     return {};
   }
   Tensor& master = slot.state[kMaster];
-  if (master.defined()) return master;
+  if (master.defined()) return on_device_of(slot.parameter, master);
   const LastingMemoryScope lasting;
   master = ops::cast(slot.parameter, f32);
   return master;

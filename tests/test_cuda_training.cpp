@@ -166,9 +166,13 @@ TEST_SUITE("cuda_training") {
     CHECK(embedding.grad().device() == kGpu);
     optimizer.step();
     CHECK(embedding.to_vector<float>() != before);
-    model.to(Device::cpu());  // the optimizer's state stays behind: it must not be used there
+    model.to(Device::cpu());
     CHECK(embedding.device().is_cpu());
     CHECK(embedding.grad().device().is_cpu());
+    const std::vector<float> between = embedding.to_vector<float>();
+    optimizer.step();  // its state follows
+    CHECK(embedding.to_vector<float>() != between);
+    CHECK(optimizer.state_dict().at("transformer.wte.weight.exp_avg").device().is_cpu());
   }
 }
 

@@ -13,28 +13,26 @@ void check(cudaError_t status, const char* what);
 /// The calling thread's current stream; makes the device current for the CUDA runtime.
 cudaStream_t stream(Device device);
 
-/// The first thing in the user's data that a kernel could not accept: an index out of range, or a
-/// number. Kernels skip what they cannot accept; the error is thrown at the next wait for the
-/// device.
+/// The first index (or value) out of range that a kernel met. Kernels skip it; the error is thrown
+/// at the next wait for the device.
 struct IndexFault {
   unsigned int set;
-  const char* op;  // a string literal of the host
+  const char* op;    // a string literal of the host
+  const char* rule;  // likewise, what values must be; null for an index
   int64_t index, size;
-  const char* problem;  // null for an index; else a string literal of the host
   double value;
 
   __device__ void report(const char* where, int64_t bad_index, int64_t axis_size) {
     if (atomicCAS(&set, 0u, 1u) != 0u) return;
     op = where;
+    rule = nullptr;
     index = bad_index;
     size = axis_size;
   }
-
-  /// "[where] what; got bad_value".
-  __device__ void reject(const char* where, const char* what, double bad_value) {
+  __device__ void report_value(const char* where, const char* what_they_must_be, double bad_value) {
     if (atomicCAS(&set, 0u, 1u) != 0u) return;
     op = where;
-    problem = what;
+    rule = what_they_must_be;
     value = bad_value;
   }
 };

@@ -48,7 +48,7 @@ __global__ void block_sums_kernel(const T* weights, double* sums, int64_t total,
       if (acceptable(weight))
         sum += weight;
       else
-        complaints.fault->reject(complaints.op, complaints.weight, weight);
+        complaints.fault->report_value(complaints.op, complaints.weight, weight);
     }
     sums[p] = sum;
   }
@@ -61,7 +61,7 @@ __global__ void running_kernel(double* sums, int64_t rows, int64_t blocks, Compl
     for (int64_t b = 1; b < blocks; ++b) row[b] += row[b - 1];
     const double total = row[blocks - 1];
     if (!(total > 0.0 && isfinite(total)))
-      complaints.fault->reject(complaints.op, complaints.row, total);
+      complaints.fault->report_value(complaints.op, complaints.row, total);
   }
 }
 
@@ -129,7 +129,7 @@ __global__ void check_arrivals_kernel(const double* arrived, int64_t rows, int64
                                       Complaints complaints) {
   for (int64_t r = first_index(); r < rows; r += index_step())
     if (isnan(arrived[r * count + count - 1]))
-      complaints.fault->reject(complaints.op, complaints.few, static_cast<double>(count));
+      complaints.fault->report_value(complaints.op, complaints.few, static_cast<double>(count));
 }
 
 unsigned int blocks_of(int64_t total) { return blocks_for(total, kThreads, 1 << 20); }

@@ -6,7 +6,7 @@
 #   TENDRIL_DEPS_DIR=DIR tests/gpu/run.sh [OPTION...]     builds here; DIR holds Eigen/, doctest/ and CLI/
 #   tests/gpu/run.sh --prebuilt DIR [OPTION...]           runs what tests/gpu/pack.sh put into DIR
 #
-#   --out DIR        logs and the table go there (default: build/gpu-results)
+#   --out DIR        the table, the figures and all logs (in one archive) go there (default: build/gpu-results)
 #   --build DIR      where to build (default: build/cuda)
 #   --arch LIST      CUDA architectures to build for (default: native)
 #   --only STEPS     some of: configure,build,tests,memcheck,racecheck,steps,ops (default: all)
@@ -33,14 +33,22 @@ while [ $# -gt 0 ]; do
 done
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-table=$out/table.txt
+logs=$(mktemp -d)
+folder=$(mktemp -d)  # of the unpacked programs
+table=$logs/table.txt
 : >"$table"
+collect() {
+  cp "$table" "$logs"/steps.log "$logs"/ops.log "$out" 2>/dev/null
+  tar -czf "$out/logs.tar.gz" -C "$logs" .
+  rm -rf "$logs" "$folder"
+}
+trap collect EXIT
 failures=0
 with_libraries=()
 
 wanted() { [ -z "$only" ] || [[ ",$only," == *",$1,"* ]]; }
 
-# step NAME LIMIT COMMAND...: runs it with its output in $out/NAME.log and adds a line to the table.
+# step NAME LIMIT COMMAND...: runs it with its output in $logs/NAME.log and adds a line to the table.
 step() {
   local name=$1 limit=$2 left=$((budget - SECONDS)) begin=$SECONDS status result
   shift 2
@@ -50,7 +58,7 @@ step() {
     return 1
   fi
   echo "== $name"
-  timeout -k 5 "$((limit < left ? limit : left))" "$@" >"$out/$name.log" 2>&1
+  timeout -k 5 "$((limit < left ? limit : left))" "$@" >"$logs/$name.log" 2>&1
   status=$?
   case $status in
     0) result=passed ;;
@@ -60,7 +68,8 @@ step() {
   printf '%-28s %-22s %6d\n' "$name" "$result" "$((SECONDS - begin))" >>"$table"
   [ "$status" -eq 0 ] && return 0
   failures=$((failures + 1))
-  grep -a -m 40 -E 'ERROR|error:|Error|terminate|Sanitizer' "$out/$name.log" || tail -n 25 "$out/$name.log"
+  grep -a -A 4 -E 'ERROR|FATAL|error:|Error|terminate|=====' "$logs/$name.log" | head -n 40
+  tail -n 4 "$logs/$name.log"
   return 1
 }
 
@@ -70,8 +79,10 @@ tests_of() {
   [ -n "$tests" ] || tests=$(for file in tests/test_*cuda*.cpp; do basename "$file" .cpp; done | paste -sd,)
   for file in ${tests//,/ }; do
     step "$file" 150 "${with_libraries[@]}" "$program" --source-file="*/$file.cpp" --duration=true --no-colors=true
-    grep -a 'test cases:' "$out/$file.log"
-    grep -a -m 3 'skipped:' "$out/$file.log"
+    # One line for each comparison that is off, however many checks it fails.
+    grep -a 'is off by' "$logs/$file.log" | sed 's/^ *//' | sort -u -t: -k1,1 | head -n 40
+    grep -a -m 1 'skipped:' "$logs/$file.log"
+    grep -a 'test cases:' "$logs/$file.log"
   done
 }
 
@@ -84,8 +95,6 @@ sanitize() {
 }
 
 if [ -n "$prebuilt" ]; then
-  folder=$(mktemp -d)
-  trap 'rm -rf "$folder"' EXIT
   tar -xzf "$prebuilt/tendril-gpu.tar.gz" -C "$folder" || exit 1
   program=$folder/bin/tendril_tests bench=$folder/bench
   # cuBLASLt comes from the machine: the toolkit's or the one that PyTorch brings. Only our programs get the
@@ -115,7 +124,7 @@ else
   fi
 fi
 
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | tee "$out/gpu.txt"
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | tee "$logs/gpu.txt"
 wanted tests && tests_of "$program"
 wanted memcheck && sanitize memcheck "$program" 120
 wanted racecheck && sanitize racecheck "$program" 120
@@ -128,7 +137,7 @@ if wanted ops; then
 fi
 
 for figures in steps ops; do
-  [ -s "$out/$figures.log" ] && { echo; cat "$out/$figures.log"; }
+  [ -s "$logs/$figures.log" ] && { echo; cat "$logs/$figures.log"; }
 done
 printf '\n%-28s %-22s %6s\n' step result seconds
 cat "$table"
