@@ -145,7 +145,9 @@ AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Te
   const AttentionGradients gradients = empty_gradients(q, k);
   const cudaStream_t stream = tendril::cuda::stream(q.device());
   const Tensor mask = readable_mask(q, settings.mask);
-  const bool fast = is_fast(q, settings);
+  const bool fast =
+      is_fast(q, settings) && fast_attention_backward_bytes(q.size(3)) <=
+                                  tendril::cuda::properties(q.device()).shared_bytes_per_block;
   // The fast kernels keep lse beside delta, as powers of 2.
   const Tensor delta = Tensor::empty({q.size(0), q.size(1), q.size(2), fast ? 2 : 1},
                                      result.lse.dtype(), q.device());

@@ -8,6 +8,8 @@
 // The second kernel computes S^T = K Q^T and dP^T = V dO^T: then P^T and dS^T are already where the
 // last two products want their left operand.
 
+#include <algorithm>
+
 #include <tendril/core/ops/attention_gradients.cuh>
 #include <tendril/core/ops/attention_kernels.cuh>
 
@@ -225,6 +227,14 @@ void fast_attention_deltas(const AttentionBackward& problem, DType dtype, cudaSt
   launch_attention(
       dtype == bf16 ? attention_deltas_kernel<bfloat16> : attention_deltas_kernel<float16>, problem,
       (rows + per_block - 1) / per_block, kDeltaThreads, 0, stream);
+}
+
+int64_t fast_attention_backward_bytes(int64_t D) {
+  const auto most = [](uint32_t queries, uint32_t keys) { return std::max(queries, keys); };
+  return D <= 32   ? most(query_shared_bytes<32>(), KeyTile<32>::kShared)
+         : D <= 64 ? most(query_shared_bytes<64>(), KeyTile<64>::kShared)
+         : D <= 96 ? most(query_shared_bytes<96>(), KeyTile<96>::kShared)
+                   : most(query_shared_bytes<128>(), KeyTile<128>::kShared);
 }
 
 void fast_attention_backward(const AttentionBackward& problem, DType dtype, cudaStream_t stream) {

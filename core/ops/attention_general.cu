@@ -13,8 +13,12 @@ namespace {
 using namespace tendril::cuda;
 
 constexpr int kTile = 64, kThreads = 256, kSide = 16, kEach = kTile / kSide;
-constexpr int kChunk = 32;  // channels of a score product at a time
-constexpr int kPitch = kTile + 1, kChunkPitch = kChunk + 1;
+constexpr int kPitch = kTile + 1;
+// Channels of a score product at a time; fewer doubles, so that all fits in 99 KB.
+template <class C>
+constexpr int kChunk = sizeof(C) == 8 ? 16 : 32;
+template <class C>
+constexpr int kChunkPitch = kChunk<C> + 1;
 
 // Rows ty + 16 i and columns tx + 16 j of a tile belong to thread (ty, tx).
 template <class C>
@@ -29,8 +33,8 @@ __device__ inline int thread_column(int j) {
 
 template <class C>
 struct SharedTiles {
-  C left[kTile * kChunkPitch], right[kTile * kChunkPitch];  // operands of a score product
-  C scores[kTile * kPitch], operand[kTile * kPitch];        // and of the product after it
+  C left[kTile * kChunkPitch<C>], right[kTile * kChunkPitch<C>];  // operands of a score product
+  C scores[kTile * kPitch], operand[kTile * kPitch];              // and of the product after it
   C largest[kTile], total[kTile], shrink[kTile];
 };
 
@@ -71,18 +75,18 @@ __device__ void score_product(Square<C>& result, const Rows<T>& left, const Rows
   SharedTiles<C>& shared = shared_tiles<C>();
   for (int i = 0; i < kEach; ++i)
     for (int j = 0; j < kEach; ++j) result[i][j] = C(0);
-  for (int64_t first = 0; first < D; first += kChunk) {
+  for (int64_t first = 0; first < D; first += kChunk<C>) {
     __syncthreads();
-    load<kChunk>(shared.left, left, first, D);
-    load<kChunk>(shared.right, right, first, D);
+    load<kChunk<C>>(shared.left, left, first, D);
+    load<kChunk<C>>(shared.right, right, first, D);
     __syncthreads();
 #pragma unroll 4
-    for (int k = 0; k < kChunk; ++k) {
+    for (int k = 0; k < kChunk<C>; ++k) {
       C a[kEach], b[kEach];
 #pragma unroll
       for (int i = 0; i < kEach; ++i) {
-        a[i] = shared.left[thread_row(i) * kChunkPitch + k];
-        b[i] = shared.right[thread_column(i) * kChunkPitch + k];
+        a[i] = shared.left[thread_row(i) * kChunkPitch<C> + k];
+        b[i] = shared.right[thread_column(i) * kChunkPitch<C> + k];
       }
 #pragma unroll
       for (int i = 0; i < kEach; ++i)

@@ -13,6 +13,8 @@ namespace tendril::ops::cuda {
 /// 16-bit numbers, D a multiple of 8 up to 128, rows dense and aligned to 16 bytes, scale > 0.
 void fast_attention_forward(const AttentionForward& problem, DType dtype, cudaStream_t stream);
 void fast_attention_backward(const AttentionBackward& problem, DType dtype, cudaStream_t stream);
+/// Shared memory that a block of fast_attention_backward takes at most; some devices have less.
+int64_t fast_attention_backward_bytes(int64_t D);
 /// Fills problem.delta as the backward passes here and below need it.
 void fast_attention_deltas(const AttentionBackward& problem, DType dtype, cudaStream_t stream);
 
