@@ -1,7 +1,8 @@
 #include <tendril/autograd/autocast.h>
 
-#include <unordered_map>
-#include <utility>
+#include <algorithm>
+#include <memory>
+#include <vector>
 
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/node.h>
@@ -30,31 +31,39 @@ Tensor rounded(const Tensor& x, DType dtype) {
   return ops::cast(x, dtype);
 }
 
-// The rounded parameters of a thread's guards.
+// The rounded parameters of a thread's guards. They do not keep the parameters' own memory: a guard
+// may live through a whole training in which parameters get new memory.
 class Cache {
  public:
   Tensor round(const Tensor& x, DType dtype) {
-    const auto [begin, end] = entries_.equal_range(x.storage().get());
-    for (auto entry = begin; entry != end; ++entry)
-      if (entry->second.is_of(x, dtype)) return entry->second.rounded;
-    Entry made{ops::raw(x), x.storage()->version(), rounded(x, dtype)};
-    return entries_.emplace(x.storage().get(), std::move(made))->second.rounded;
+    std::erase_if(entries_, [](const Entry& entry) { return entry.memory.expired(); });
+    const auto found = std::find_if(entries_.begin(), entries_.end(),
+                                    [&](const Entry& entry) { return entry.is_of(x, dtype); });
+    Entry& entry = found == entries_.end() ? entries_.emplace_back() : *found;
+    const uint32_t version = x.storage()->version();
+    if (!entry.rounded.defined() || entry.version != version)
+      entry = {x.storage(), x.offset(), x.shape(), x.strides(), version, rounded(x, dtype)};
+    return entry.rounded;
   }
   void clear() { entries_.clear(); }
 
  private:
   struct Entry {
-    Tensor source;  // off the tape; keeps the memory, so that its address stays its own
-    uint32_t version;
+    std::weak_ptr<Storage> memory;
+    int64_t offset = 0;
+    Shape shape;
+    Strides strides;
+    uint32_t version = 0;
     Tensor rounded;
 
     bool is_of(const Tensor& x, DType dtype) const {
-      return version == x.storage()->version() && rounded.dtype() == dtype &&
-             source.dtype() == x.dtype() && source.offset() == x.offset() &&
-             source.shape() == x.shape() && source.strides() == x.strides();
+      const bool same_memory =
+          !memory.owner_before(x.storage()) && !x.storage().owner_before(memory);
+      return same_memory && offset == x.offset() && rounded.dtype() == dtype &&
+             shape == x.shape() && strides == x.strides();
     }
   };
-  std::unordered_multimap<const Storage*, Entry> entries_;
+  std::vector<Entry> entries_;
 };
 
 struct Policy {

@@ -6,12 +6,14 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <utility>
 
 #include <tendril/core/error.h>
 
 namespace tendril {
 namespace {
 std::atomic<int> thread_count{0};  // 0: not set, ask OpenMP
+thread_local bool serial = false;  // inside a SerialScope
 }  // namespace
 
 int num_threads() {
@@ -23,6 +25,9 @@ void set_num_threads(int count) {
   TENDRIL_CHECK(count >= 1, "[set_num_threads] needs at least one thread; got ", count);
   thread_count.store(count, std::memory_order_relaxed);
 }
+
+SerialScope::SerialScope() : previous_(std::exchange(serial, true)) {}
+SerialScope::~SerialScope() { serial = previous_; }
 
 namespace detail {
 
@@ -36,7 +41,7 @@ void parallel_chunks(int64_t count, int64_t chunk, ChunkBody body) {
   const auto run = [&](int64_t i) {
     body(i * chunk, i * chunk + std::min(chunk, count - i * chunk));
   };
-  if (threads <= 1 || chunks <= 1 || in_parallel()) {
+  if (threads <= 1 || chunks <= 1 || serial || in_parallel()) {
     for (int64_t i = 0; i < chunks; ++i) run(i);
     return;
   }

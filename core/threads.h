@@ -13,7 +13,26 @@ namespace tendril {
 /// cores).
 TENDRIL_API int num_threads();
 /// Caps it for the whole process; 1 keeps all work in the calling thread. Error below 1.
+///
+/// Every application thread that calls operations has OpenMP threads of its own, started at its
+/// first operation worth sharing and kept: with several such threads, cap their number. Idle ones
+/// sleep. Before that GCC's runtime lets them wait for more work in a loop for some milliseconds
+/// (GOMP_SPINCOUNT; OMP_WAIT_POLICY=passive for not at all), so between the operations of a step
+/// they do not sleep.
 TENDRIL_API void set_num_threads(int count);
+
+/// While one lives, parallel_for runs all chunks in the calling thread: for a long sequence of
+/// operations that are too small to share.
+class TENDRIL_API SerialScope {
+ public:
+  SerialScope();
+  ~SerialScope();
+  SerialScope(const SerialScope&) = delete;
+  SerialScope& operator=(const SerialScope&) = delete;
+
+ private:
+  bool previous_;
+};
 
 namespace detail {
 

@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct Options {
   double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.99, grad_clip = 1.0;
   int eval_interval = 250, eval_batches = 20;
   int seed = 1337, threads = 0;
+  bool autocast = false;
   int sample_tokens = 400, top_k = 40;
   double temperature = 0.8;
 };
@@ -77,6 +79,7 @@ void declare(CLI::App& app, Options& o) {
   positive("--eval_batches", o.eval_batches, "Batches per validation");
   not_negative("--seed", o.seed, "Seed of weights, batches and samples");
   not_negative("--threads", o.threads, "CPU threads; 0 takes all cores");
+  app.add_flag("--autocast", o.autocast, "Matrix products in bf16; weights and losses stay f32");
   not_negative("--sample_tokens", o.sample_tokens, "Bytes to generate at the end");
   not_negative("--temperature", o.temperature,
                "Below 1 safer, above 1 wilder; 0 takes the likeliest");
@@ -212,6 +215,11 @@ void add_parameters(optim::AdamW& optimizer, const nn::Module& model, const Opti
   optimizer.add_param_group(split.kept, options);
 }
 
+Tensor training_loss(nn::models::Gpt2& model, const Batch& batch, const Options& o) {
+  const AutocastGuard precision(o.autocast ? std::optional(bf16) : std::nullopt);
+  return model.loss(batch.tokens, batch.targets);
+}
+
 void train(nn::models::Gpt2& model, const std::string& train_text,
            const std::string& validation_text, const Options& o) {
   optim::AdamW optimizer;
@@ -224,7 +232,7 @@ void train(nn::models::Gpt2& model, const std::string& train_text,
   for (int step = 1; step <= o.steps; ++step) {
     const Batch batch = training_batch(train_text, o, step);
     optimizer.zero_grad();
-    const Tensor loss = model.loss(batch.tokens, batch.targets);
+    const Tensor loss = training_loss(model, batch, o);
     loss.backward();
 
     const double norm = o.grad_clip > 0 ? optim::clip_grad_norm(parameters, o.grad_clip)

@@ -299,8 +299,31 @@ TEST_SUITE("autocast") {
       mul_(weight, 2.0);
     }
     CHECK(same_bits(rounded(weight), to(weight.detach(), bf16)));  // not the old numbers
+    const int64_t held = memory_stats().current_bytes;
+    for (int step = 0; step < 3; ++step) {
+      const NoGradGuard no_grad;
+      mul_(weight, 2.0);
+      rounded(weight);
+    }
+    CHECK(memory_stats().current_bytes == held);  // the old ones went
     const Tensor activation = relu(weight);
     CHECK(rounded(activation).storage() != rounded(activation).storage());  // no use keeping it
+  }
+
+  TEST_CASE("a guard does not keep the memory of a parameter that is gone") {
+    const int64_t before = memory_stats().current_bytes;
+    const AutocastGuard autocast;
+    Tensor other = noise({4}, 1);
+    other.requires_grad_();
+    const int64_t with_other = memory_stats().current_bytes;
+    {
+      Tensor weight = noise({64, 64}, 1);
+      weight.requires_grad_();
+      detail::autocast_narrow(weight);
+    }
+    CHECK(memory_stats().current_bytes < with_other + 16384);
+    detail::autocast_narrow(other);  // drops the rounded numbers too
+    CHECK(memory_stats().current_bytes < before + 1024);
   }
 
   TEST_CASE("nothing is kept after the guard") {

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <limits>
 #include <mutex>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -247,6 +250,36 @@ TEST_CASE("a nested call runs in the calling thread") {
   });
   CHECK(moved == 0);
   CHECK(inner == 40);
+}
+
+TEST_CASE("a SerialScope keeps its thread's work in it") {
+  const ThreadCount restore(4);
+  const auto all_here = [caller = std::this_thread::get_id()] {
+    std::atomic<int> elsewhere{0};
+    parallel_for(8, 1,
+                 [&](int64_t, int64_t) { elsewhere += std::this_thread::get_id() != caller; });
+    return elsewhere == 0;
+  };
+  {
+    const SerialScope serial;
+    CHECK(all_here());
+    { const SerialScope inner; }
+    CHECK(all_here());
+    std::thread([&] { CHECK(!all_here()); }).join();  // other threads share as ever
+  }
+  CHECK(!all_here());
+}
+
+TEST_CASE("threads sleep when there is nothing to do") {
+  const char* policy = std::getenv("OMP_WAIT_POLICY");
+  if (policy && std::string(policy) == "active") return;  // asked to spin
+  const ThreadCount restore(4);
+  parallel_for(8, 1, [](int64_t, int64_t) {});
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // GCC's runtime spins a while
+  const std::clock_t before = std::clock();                     // processor time of all threads
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const double busy = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
+  CHECK(busy < 0.03);  // one spinning thread would take 0.3 s on a quiet machine
 }
 
 TEST_SUITE_END();

@@ -1,5 +1,6 @@
 // A small GPT-2 trained with dropout: what must hold for every training run, whatever the model.
 #include <doctest/doctest.h>
+#include <tendril/autograd/autocast.h>
 #include <tendril/core/allocator.h>
 #include <tendril/core/threads.h>
 #include <tendril/nn/models/gpt2.h>
@@ -8,6 +9,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
+#include <thread>
 #include <vector>
 
 using namespace tendril;
@@ -38,8 +41,9 @@ Tensor counting(const Sizes& sizes, uint64_t step) {
 // A model, its optimizer and a step of training; all randomness comes from `seed`.
 class Training {
  public:
-  explicit Training(uint64_t seed, const Sizes& sizes = {})
+  explicit Training(uint64_t seed, const Sizes& sizes = {}, std::optional<DType> policy = {})
       : sizes_(sizes),
+        policy_(policy),
         model_((manual_seed(seed), Gpt2({.vocab_size = kVocabulary,
                                          .n_positions = sizes.context,
                                          .n_layer = 2,
@@ -54,12 +58,19 @@ class Training {
   std::vector<double> step() {
     const Tensor tokens = counting(sizes_, steps_++);
     optimizer_.zero_grad();
-    const Tensor loss =
-        model_.loss(slice(tokens, 1, 0, sizes_.context), slice(tokens, 1, 1, sizes_.context + 1));
+    const Tensor loss = loss_of(tokens);
     loss.backward();
     const double norm = optim::clip_grad_norm(optimizer_.parameters(), 1.0);
     optimizer_.step();
     return {loss.item<double>(), norm};
+  }
+
+  // Every number of the model.
+  std::vector<double> parameters() const {
+    std::vector<double> all;
+    for (const auto& [name, parameter] : model_.named_parameters())
+      for (const double value : parameter.detach().to_vector<double>()) all.push_back(value);
+    return all;
   }
 
   std::vector<double> steps(int count) {
@@ -70,7 +81,14 @@ class Training {
   }
 
  private:
+  Tensor loss_of(const Tensor& tokens) {
+    const AutocastGuard precision(policy_);
+    return model_.loss(slice(tokens, 1, 0, sizes_.context),
+                       slice(tokens, 1, 1, sizes_.context + 1));
+  }
+
   Sizes sizes_;
+  std::optional<DType> policy_;
   Gpt2 model_;
   optim::AdamW optimizer_;
   uint64_t steps_ = 0;
@@ -92,12 +110,21 @@ std::vector<double> run(uint64_t seed, const Sizes& sizes, int threads, int step
   return Training(seed, sizes).steps(steps);
 }
 
+// What training in the calling thread leaves: losses, norms and the whole model.
+std::vector<double> result_of(uint64_t seed, const Sizes& sizes, int steps,
+                              std::optional<DType> policy = {}) {
+  Training training(seed, sizes, policy);
+  std::vector<double> all = training.steps(steps);
+  for (const double value : training.parameters()) all.push_back(value);
+  return all;
+}
+
 }  // namespace
 
 TEST_SUITE("training") {
   TEST_CASE("losses and gradient norms are the same bits for any number of threads and every run") {
     const std::vector<double> first = run(3, kParallel, 1);
-    for (const int threads : {1, 2, 4}) {
+    for (const int threads : {1, 2, 3, 4}) {
       CAPTURE(threads);
       CHECK(run(3, kParallel, threads) == first);
     }
@@ -106,6 +133,36 @@ TEST_SUITE("training") {
     whole.dropout = 0.0;
     CHECK(run(4, kParallel, 2, 1)[0] != first[0]);
     CHECK(run(3, whole, 2, 1)[0] != first[0]);
+  }
+
+  TEST_CASE("so is every parameter after whole steps, in f32 and under autocast") {
+    for (const std::optional<DType> policy : {std::optional<DType>(), std::optional(bf16)}) {
+      const auto with = [&](int threads) {
+        const ThreadCount guard(threads);
+        return result_of(3, kParallel, 3, policy);
+      };
+      const std::vector<double> one = with(1);
+      for (const int threads : {2, 3, 4}) {
+        CAPTURE(threads);
+        CHECK(with(threads) == one);
+      }
+    }
+  }
+
+  TEST_CASE("application threads may train at the same time, each as if it were alone") {
+    const ThreadCount guard(2);
+    constexpr int kApplications = 3, kSteps = 8;
+    std::vector<std::vector<double>> alone, together(kApplications);
+    for (int i = 0; i < kApplications; ++i)
+      alone.push_back(result_of(static_cast<uint64_t>(i), kParallel, kSteps));
+    std::vector<std::thread> applications;
+    for (int i = 0; i < kApplications; ++i)
+      applications.emplace_back([&, i] {
+        together[static_cast<size_t>(i)] = result_of(static_cast<uint64_t>(i), kParallel, kSteps);
+      });
+    for (std::thread& application : applications) application.join();
+    CHECK(together == alone);
+    CHECK(alone[0] != alone[1]);
   }
 
   TEST_CASE("memory is flat after the first step, which is the last to ask the system for any") {

@@ -244,6 +244,7 @@ void backward(const Gradients<T>& x, const AttentionSettings& settings) {
   const Sizes sizes = sizes_of(x.q, x.k);
   const ScoreRules<T> rules(sizes, settings);
   parallel_for(sizes.B * sizes.Hk, 1, [&](int64_t begin, int64_t end) {
+    const SerialScope own_head;  // a single one must not share its thousands of small products
     Workspace<T> work(sizes.Tk, rules.drops());
     T delta[kQueries];
     for (int64_t index = begin; index < end; ++index) {

@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct Options {
   int threads = 0;
   uint64_t seed = 1;
   std::string device = "cpu";
-  bool json = false, use_bf16 = false;
+  bool json = false, use_bf16 = false, autocast = false;
 };
 
 void declare(CLI::App& app, Options& o) {
@@ -43,8 +44,10 @@ void declare(CLI::App& app, Options& o) {
   positive("--threads", o.threads, "CPU threads; all cores without it");
   app.add_option("--device", o.device, "Where to train")->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_flag("--json", o.json, "Print one JSON object on one line");
-  app.add_flag("--bf16", o.use_bf16,
-               "Weights and activations in bf16, f32 masters in the optimizer");
+  CLI::Option* bf16_weights = app.add_flag(
+      "--bf16", o.use_bf16, "Weights and activations in bf16, f32 masters in the optimizer");
+  app.add_flag("--autocast", o.autocast, "f32 weights, matrix products in bf16 (AutocastGuard)")
+      ->excludes(bf16_weights);
 }
 
 int run(const Options& o) {
@@ -65,10 +68,14 @@ int run(const Options& o) {
   optim::AdamW optimizer(parameters, {.lr = 1e-4});
   const Tensor tokens = to(randint(0, o.vocab_size, {o.batch_size, o.context}), device);
   const Tensor targets = to(randint(0, o.vocab_size, {o.batch_size, o.context}), device);
+  const auto forward = [&] {
+    const AutocastGuard precision(o.autocast ? std::optional(bf16) : std::nullopt);
+    return model.loss(tokens, targets);
+  };
   Tensor loss;
   const auto step = [&] {
     optimizer.zero_grad();
-    loss = model.loss(tokens, targets);
+    loss = forward();
     loss.backward();
     optim::clip_grad_norm(parameters, 1.0);
     optimizer.step();

@@ -2,7 +2,8 @@
 """Times the same training steps here and in PyTorch, in turn, and prints a table of time and memory.
 
     tests/bench/compare_pytorch.py                           all sizes below, f32, one and all threads
-    tests/bench/compare_pytorch.py gpt-384 gpt-124m --bf16   these two; bf16 autocast on both sides
+    tests/bench/compare_pytorch.py gpt-384 --autocast        bf16 autocast on both sides
+    tests/bench/compare_pytorch.py gpt-384 gpt-124m --bf16   these two; here bf16 weights with f32 masters, there autocast
     tests/bench/compare_pytorch.py gpt-384 --compile         against torch.compile
 
 A step is forward, backward, clipping to norm 1 and AdamW, no dropout, tied embeddings (mlp: no clipping, SGD). Every
@@ -42,17 +43,20 @@ def parse():
     parser.add_argument("--build", default="build/release", help="where Tendril was built")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count()])
-    parser.add_argument("--bf16", action="store_true", help="autocast to bf16 on both sides")
+    parser.add_argument("--bf16", action="store_true", help="bf16 weights with f32 masters here, autocast in PyTorch")
+    parser.add_argument("--autocast", action="store_true", help="autocast to bf16 on both sides")
     parser.add_argument("--compile", action="store_true", help="torch.compile on PyTorch's side")
     options = parser.parse_args()
     for size in options.sizes:
         if size not in SIZES:
             parser.error(f"unknown size {size}; choose from {', '.join(SIZES)}")
+    if options.bf16 or options.autocast:  # bench_mlp is about small steps, where f32 is as good
+        options.sizes = [size for size in options.sizes or SIZES if size != "mlp"]
     return options
 
 
-def measure(command, size, options, threads):
-    command = command + ["--threads", str(threads)] + (["--bf16"] if options.bf16 else [])
+def measure(command, size, precision, threads):
+    command = command + ["--threads", str(threads)] + precision
     for name, value in SIZES[size].items():
         command += ["--" + name, str(value)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -71,13 +75,15 @@ def compare(size, options, threads):
     theirs_command = [sys.executable, str(HERE / "pytorch_step.py"), "--model", kind]
     if options.compile:
         theirs_command.append("--compile")
+    narrow = options.bf16 or options.autocast
+    our_precision = ["--autocast"] if options.autocast else ["--bf16"] if options.bf16 else []
     ours, theirs = [], []
     for _ in range(options.rounds):
-        ours.append(measure(ours_command, size, options, threads))
-        theirs.append(measure(theirs_command, size, options, threads))
+        ours.append(measure(ours_command, size, our_precision, threads))
+        theirs.append(measure(theirs_command, size, ["--bf16"] if narrow else [], threads))
     a, b = median(ours, "step_seconds"), median(theirs, "step_seconds")
     resident, their_resident = median(ours, "resident_bytes"), median(theirs, "resident_bytes")
-    print(f"| {size} | {'bf16' if options.bf16 else 'f32'} | {threads} | {1e3 * a:.3f} ms | {1e3 * b:.3f} ms | {b / a:.2f} "
+    print(f"| {size} | {'autocast' if options.autocast else 'bf16' if options.bf16 else 'f32'} | {threads} | {1e3 * a:.3f} ms | {1e3 * b:.3f} ms | {b / a:.2f} "
           f"| {median(ours, 'model_gflops'):.1f} | {resident / 2**20:.0f} | {their_resident / 2**20:.0f} "
           f"| {resident / their_resident:.2f} |", flush=True)
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Trains nanoGPT's CPU setting here and in PyTorch, seed by seed in turn, and prints losses and times.
 
-    tests/bench/compare_shakespeare.py --data FILE [--seeds 1 2 3] [--threads 1] [--steps 2000]
+    tests/bench/compare_shakespeare.py --data FILE [--seeds 1 2 3] [--threads 1] [--steps 2000] [--autocast]
 
 Ours is the quickstart (bytes, V = 256), theirs pytorch_shakespeare.py (characters, V = 65). Both report the
-mean loss over the held-out last tenth. Without torch only ours runs.
+mean loss over the held-out last tenth. Without torch only ours runs. --autocast adds our run with matrix products
+in bf16, the same batches and first weights: its loss should differ from that in f32 by no more than seeds do.
 """
 import argparse
 import importlib.util
@@ -23,12 +24,16 @@ def run(command, loss_pattern, seconds_pattern):
     return float(re.findall(loss_pattern, text)[-1]), float(re.findall(seconds_pattern, text)[-1])
 
 
-def ours(o, seed):
+def ours_in_bf16(o, seed):
+    return ours(o, seed, ["--autocast"])
+
+
+def ours(o, seed, more=()):
     sequences = os.path.getsize(o.data) // 10 // 64
     with tempfile.TemporaryDirectory() as out:
         return run([o.quickstart, "--data", o.data, "--out", out, "--seed", str(seed), "--threads", str(o.threads),
                     "--steps", str(o.steps), "--eval_interval", str(o.steps), "--eval_batches",
-                    str(sequences // 12), "--sample_tokens", "0"],
+                    str(sequences // 12), "--sample_tokens", "0", *more],
                    r"validation loss ([0-9.]+)", r"trained in ([0-9.]+) s")
 
 
@@ -45,8 +50,11 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--autocast", action="store_true")
     o = parser.parse_args()
     contestants = {"tendril": ours}
+    if o.autocast:
+        contestants["in bf16"] = ours_in_bf16
     if importlib.util.find_spec("torch"):
         contestants["pytorch"] = theirs
     results = {name: [] for name in contestants}
