@@ -72,6 +72,7 @@ void wait(DeviceState& state, cudaStream_t on) {
   if (fault.set == 0) return;
   TENDRIL_CUDA_CHECK(cudaMemsetAsync(state.fault, 0, sizeof(IndexFault), on));
   TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
+  if (fault.rule) fail("[", fault.op, "] ", fault.rule, "; got ", fault.value);
   fail("[", fault.op, "] index out of range; got ", fault.index, " for an axis of size ",
        fault.size, "; indices must be in [0, ", fault.size, ")");
 }

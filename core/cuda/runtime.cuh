@@ -13,18 +13,27 @@ void check(cudaError_t status, const char* what);
 /// The calling thread's current stream; makes the device current for the CUDA runtime.
 cudaStream_t stream(Device device);
 
-/// The first index out of range that a kernel met. Kernels skip such an index; the error is thrown
+/// The first index (or value) out of range that a kernel met. Kernels skip it; the error is thrown
 /// at the next wait for the device.
 struct IndexFault {
   unsigned int set;
-  const char* op;  // a string literal of the host
+  const char* op;    // a string literal of the host
+  const char* rule;  // likewise, what values must be; null for an index
   int64_t index, size;
+  double value;
 
   __device__ void report(const char* where, int64_t bad_index, int64_t axis_size) {
     if (atomicCAS(&set, 0u, 1u) != 0u) return;
     op = where;
+    rule = nullptr;
     index = bad_index;
     size = axis_size;
+  }
+  __device__ void report_value(const char* where, const char* what_they_must_be, double bad_value) {
+    if (atomicCAS(&set, 0u, 1u) != 0u) return;
+    op = where;
+    rule = what_they_must_be;
+    value = bad_value;
   }
 };
 
