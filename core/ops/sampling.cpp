@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/sampling.h>
 
 #include <algorithm>
@@ -116,6 +115,23 @@ void bernoulli(const Tensor& probability, const RandomKey& key, const Tensor& ou
 
 }  // namespace cpu
 
+namespace cuda {
+
+void bernoulli(const Tensor& probability, const RandomKey& key, const Tensor& out);  // sampling.cu
+
+// The running sums are sequential, and their rounding decides which index is drawn: the same draws
+// on every device come from the same loop. The host waits for the weights, as it mostly does anyway
+// to see what was drawn.
+void multinomial(const Tensor& weights, bool replacement, const RandomKey& key, const Tensor& out) {
+  const Tensor here = Tensor::empty(weights.shape(), weights.dtype());
+  copy(here, weights);
+  const Tensor drawn = Tensor::empty(out.shape(), out.dtype());
+  cpu::multinomial(here, replacement, key, drawn);
+  copy(out, drawn);
+}
+
+}  // namespace cuda
+
 Tensor multinomial(const Tensor& weights, int64_t count, bool replacement, const RandomKey& key) {
   visit_floating("multinomial", weights.dtype(), [](auto) {});
   TENDRIL_CHECK(weights.rank() >= 1 && weights.size(-1) > 0,
@@ -133,7 +149,7 @@ Tensor bernoulli(const Tensor& probability, const RandomKey& key) {
   visit_floating("bernoulli", probability.dtype(), [](auto) {});
   const Tensor dense = contiguous(probability);
   const Tensor result = Tensor::empty(dense.shape(), dense.dtype(), dense.device());
-  TENDRIL_ON_DEVICE(dense, bernoulli(dense, key, result));
+  if (result.numel() > 0) TENDRIL_ON_DEVICE(dense, bernoulli(dense, key, result));
   return result;
 }
 
