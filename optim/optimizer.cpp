@@ -48,11 +48,24 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
   slots_.insert(slots_.end(), added.begin(), added.end());
 }
 
+namespace {
+
+// A parameter may have moved to another device since its state was made.
+void follow_device(Tensor& state, const Tensor& parameter) {
+  if (state.device() == parameter.device()) return;
+  const Tensor moved = Tensor::empty(state.shape(), state.dtype(), parameter.device());
+  ops::copy(moved, state);
+  state = moved;
+}
+
+}  // namespace
+
 Tensor& Optimizer::state_of(Slot& slot, const std::string& name) {
   Tensor& tensor = slot.state[name];
   if (!tensor.defined())
     tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
                    slot.parameter.device());
+  follow_device(tensor, slot.parameter);
   return tensor;
 }
 
@@ -63,6 +76,7 @@ Tensor Optimizer::master_of(Slot& slot) {
   }
   Tensor& master = slot.state[kMaster];
   if (!master.defined()) master = ops::cast(slot.parameter, f32);
+  follow_device(master, slot.parameter);
   return master;
 }
 
@@ -74,12 +88,21 @@ void Optimizer::step() {
     ++slot.step;
     updated.push_back(&slot);
   }
+  update_all(updated);
+}
+
+void Optimizer::update_all(std::span<Slot* const> slots) {
   for_each_tensor(
-      updated.size(), [&](size_t i) { return updated[i]->parameter.numel(); },
+      slots.size(), [&](size_t i) { return slots[i]->parameter.numel(); },
       [&](size_t i) {
         const NoGradGuard no_grad;  // of the thread that runs this
-        update(*updated[i], updated[i]->parameter.grad(), groups_[updated[i]->group].lr);
+        update(*slots[i], slots[i]->parameter.grad(), lr(slots[i]->group));
       });
+}
+
+void Optimizer::update(Slot& slot, const Tensor&, double) {
+  fail("[step] this optimizer overrides neither update() nor update_all(); got the parameter \"",
+       slot.name, "\"");
 }
 
 void Optimizer::zero_grad() {
