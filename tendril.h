@@ -1,12 +1,14 @@
 // Everything of Tendril in one include.
 #pragma once
 
+#include <tendril/autograd/autocast.h>
 #include <tendril/autograd/checkpoint.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/gradcheck.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/allocator.h>
 #include <tendril/core/creation.h>
+#include <tendril/core/cuda.h>
 #include <tendril/core/error.h>
 #include <tendril/core/named_tensor.h>
 #include <tendril/core/profiler.h>

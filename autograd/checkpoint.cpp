@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include <tendril/autograd/autocast.h>
 #include <tendril/autograd/node.h>
 #include <tendril/core/random.h>
 
@@ -71,6 +72,7 @@ struct Recomputation {
   std::vector<Tensor> inputs, reads;
   std::vector<Saved> unchanged;  // of `reads` and `inputs`: only to notice in-place changes
   Generator::State random;
+  std::optional<DType> autocast;
   std::vector<Shape> output_shapes;
 
   void operator()(std::span<const Tensor> output_grads, Gradients& in) const {
@@ -82,6 +84,7 @@ struct Recomputation {
       const detail::ActivateScope active(boundary);
       const ReplayRandomness replay(random);
       const GradMode record_again(true);
+      const AutocastGuard as_before(autocast);
       const std::vector<Tensor> outputs = fn(inputs);
       require_same_outputs(outputs);
       for (size_t i = 0; i < outputs.size(); ++i) {
@@ -122,7 +125,7 @@ std::vector<Tensor> checkpoint_many(Block fn, const std::vector<Tensor>& inputs)
   }
   for (Tensor& output : outputs)
     output = output.detach();  // the block may return an input as it is
-  Recomputation again{std::move(fn), inputs, reads.tensors, {}, random, {}};
+  Recomputation again{std::move(fn), inputs, reads.tensors, {}, random, autocast_dtype(), {}};
   for (const Tensor& tensor : reads.tensors) again.unchanged.emplace_back(tensor);
   for (const Tensor& tensor : inputs) again.unchanged.emplace_back(tensor);
   for (const Tensor& output : outputs) again.output_shapes.push_back(output.shape());

@@ -12,9 +12,9 @@ namespace tendril {
 
 /// fn(inputs), without saving what happens inside. Gradients flow to `inputs` and to every other
 /// tensor that `fn` reads (weights, earlier activations). The recomputation sees the same random
-/// numbers, so dropout masks agree; `fn` must otherwise be a function of what it reads. Checkpoints
-/// may be nested. A tensor that `fn` reads must not be changed in place before backward: an Error
-/// says so.
+/// numbers, so dropout masks agree, and the autocast policy of the first run; `fn` must otherwise
+/// be a function of what it reads. Checkpoints may be nested. A tensor that `fn` reads must not be
+/// changed in place before backward: an Error says so.
 TENDRIL_API Tensor checkpoint(std::function<Tensor(const std::vector<Tensor>&)> fn,
                               const std::vector<Tensor>& inputs);
 

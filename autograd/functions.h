@@ -195,6 +195,12 @@ struct AttentionOptions {
   bool training = true;  // dropout only then
   Tensor mask =
       {};  // broadcasts to (B, H, Tq, Tk); bool: true may attend; floating: added to the scores
+  /// For packed sequences, several one after the other on the axis T: where each begins and the
+  /// last one ends, (n + 1) of i32 or i64 on the CPU, rising from 0 to Tq ("cu_seqlens" elsewhere).
+  /// Each attends to itself alone, with the same bits as in a call of its own; causal and window
+  /// count within it. All B are packed alike.
+  Tensor q_starts = {};
+  Tensor k_starts = {};  // the same for keys and values; undefined: like q_starts
 };
 /// softmax(q k^T * scale + mask) v, without a (B, H, T, T) tensor. q (B, H, Tq, D), k and v (B, Hk,
 /// Tk, D), H a multiple of Hk (grouped-query attention). A query that sees no key gives zeros.

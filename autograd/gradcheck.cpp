@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/creation.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/strided.h>
 
 namespace tendril {
@@ -19,17 +21,18 @@ double weighted_sum(const Tensor& output, const std::vector<double>& weights) {
   return total;
 }
 
-// (f(x - 2h) - 8 f(x - h) + 8 f(x + h) - f(x + 2h)) / 12h
-double central_difference(const Function& fn, const std::vector<Tensor>& inputs, double& element,
-                          const std::vector<double>& weights, double step) {
+// (f(x - 2h) - 8 f(x - h) + 8 f(x + h) - f(x + 2h)) / 12h; `element` is a view of one number of one
+// input, on whatever device that is.
+double central_difference(const Function& fn, const std::vector<Tensor>& inputs,
+                          const Tensor& element, const std::vector<double>& weights, double step) {
   const NoGradGuard no_grad;
-  const double x = element, h = step * std::max(1.0, std::fabs(x));
+  const double x = element.item<double>(), h = step * std::max(1.0, std::fabs(x));
   const auto at = [&](double shift) {
-    element = x + shift;
+    ops::fill(element, x + shift);
     return weighted_sum(fn(inputs), weights);
   };
   const double slope = (at(-2 * h) - 8 * at(-h) + 8 * at(h) - at(2 * h)) / (12 * h);
-  element = x;
+  ops::fill(element, x);
   return slope;
 }
 
@@ -51,7 +54,7 @@ GradcheckResult gradcheck(const Function& fn, const std::vector<Tensor>& inputs,
   const Tensor weights = rand(output.shape(), f64, RandomKey{options.seed, 0, Stream::noise});
   const std::vector<double> weight_values = weights.to_vector<double>();
   const std::vector<Tensor> gradients =
-      grad({output}, checked, {weights}, {}, /*allow_unused=*/true);
+      grad({output}, checked, {to(weights, output.device())}, {}, /*allow_unused=*/true);
 
   GradcheckResult result{true, 0.0, "no element to check"};
   for (size_t i = 0; i < checked.size(); ++i) {
@@ -63,8 +66,8 @@ GradcheckResult gradcheck(const Function& fn, const std::vector<Tensor>& inputs,
     size_t position = 0;
     for_each_offset(input.shape(), input.strides(), [&](int64_t offset) {
       const double exact = tape[position];
-      const double numeric =
-          central_difference(fn, inputs, input.data<double>()[offset], weight_values, options.step);
+      const Tensor element = Tensor::view(input.storage(), input.offset() + offset, {}, {}, f64);
+      const double numeric = central_difference(fn, inputs, element, weight_values, options.step);
       const double scale = std::max({std::fabs(exact), std::fabs(numeric), 1e-2 * largest, 1e-3});
       const double error = std::fabs(exact - numeric) / scale;
       if (!(error <= result.worst_error) || position == 0) {

@@ -29,19 +29,37 @@ function(tendril_configure_target target)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)
 endfunction()
 
-# Compiles all .cu files below the folder into `target`.
+# Compiles all .cu files below the folder into `target`; those named *.sm90a.cu, for instructions that only
+# compute capability 9.0 has, for that one alone.
 function(tendril_cuda_sources target folder)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cu)
+  set(hopper_sources ${sources})
+  list(FILTER hopper_sources INCLUDE REGEX "\\.sm90a\\.cu$")
+  list(FILTER sources EXCLUDE REGEX "\\.sm90a\\.cu$")
   if(NOT TENDRIL_HAVE_CUDA OR NOT sources)
     return()
   endif()
   target_sources(${target} PRIVATE ${sources})
   target_compile_definitions(${target} PRIVATE TENDRIL_WITH_CUDA)
+  tendril_cuda_options(${target})
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)
+  set(hopper ${CMAKE_CUDA_ARCHITECTURES})
+  list(FILTER hopper INCLUDE REGEX "^90")
+  if(hopper AND hopper_sources)
+    add_library(${target}_sm90a OBJECT ${hopper_sources})
+    tendril_configure_target(${target}_sm90a)
+    tendril_cuda_options(${target}_sm90a)
+    set_target_properties(${target}_sm90a PROPERTIES CUDA_ARCHITECTURES 90a-real)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_sm90a>)
+    target_compile_definitions(${target} PRIVATE TENDRIL_HAVE_SM90A)
+  endif()
+endfunction()
+
+function(tendril_cuda_options target)
   # The standard is named here because CMake 3.25 does not know that this nvcc speaks C++20. Device code
   # may call constexpr functions of the standard library (std::array's operator[]).
   target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr
                          --expt-extended-lambda -Xcompiler=-Wall,-Wextra,-Wno-psabi>)
-  target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)
 endfunction()
 
 # Compiles `sources` for one instruction set and puts the objects into `target`.

@@ -29,6 +29,8 @@ int64_t block_size(int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+thread_local bool lasting = false;  // inside a LastingMemoryScope
+
 // Where blocks come from.
 struct System {
   Device device;
@@ -71,7 +73,7 @@ class CachingAllocator {
   Block allocate(int64_t size) {
     void* const stream = system_.stream();
     const std::lock_guard lock(mutex_);
-    void* data = take_cached({size, stream});
+    void* data = lasting ? nullptr : take_cached({size, stream});
     if (!data) data = take_from_system(size);
     ++stats_.allocations;
     ++live_[size];
@@ -105,6 +107,11 @@ class CachingAllocator {
   void empty_cache() {
     const std::lock_guard lock(mutex_);
     drop_cache();
+  }
+
+  void count_system_allocation() {
+    const std::lock_guard lock(mutex_);
+    ++stats_.system_allocations;
   }
 
  private:
@@ -152,10 +159,11 @@ class CachingAllocator {
     std::string text;
     for (size_t i = 0; i < std::min<size_t>(holders.size(), 4); ++i) {
       const auto [bytes, size] = holders[i];
-      text += (i == 0 ? ", mostly " : ", ") + std::to_string(bytes / size) + " x " +
-              std::to_string(size);
+      text += i == 0 ? ", mostly " : ", ";
+      text += detail::concat(bytes / size, " x ", size);
     }
-    return text.empty() ? text : text + " bytes";
+    if (!text.empty()) text += " bytes";
+    return text;
   }
 
   void drop_cache() {
@@ -215,6 +223,11 @@ void empty_cache(Device device) {
   require_device(device);
   allocator_of(device).empty_cache();
 }
+
+LastingMemoryScope::LastingMemoryScope() : previous_(std::exchange(lasting, true)) {}
+LastingMemoryScope::~LastingMemoryScope() { lasting = previous_; }
+
+void detail::count_system_allocation() { allocator_of(Device::cpu()).count_system_allocation(); }
 
 std::shared_ptr<Storage> Storage::allocate(int64_t bytes, Device device) {
   require_device(device);

@@ -15,7 +15,8 @@ struct MemoryStats {
   int64_t peak_bytes = 0;          // highest current_bytes since start or the last reset
   int64_t reserved_bytes = 0;      // current_bytes plus cached blocks
   int64_t allocations = 0;         // blocks handed out since the start
-  int64_t system_allocations = 0;  // of those, the ones the cache could not serve
+  int64_t system_allocations = 0;  // requests to the system: blocks that the cache could not
+                                   // serve, and the threads' own working memory
 };
 
 TENDRIL_API MemoryStats memory_stats(Device device = Device::cpu());
@@ -23,6 +24,25 @@ TENDRIL_API MemoryStats memory_stats(Device device = Device::cpu());
 TENDRIL_API void reset_peak_memory_stats(Device device = Device::cpu());
 /// Returns all cached blocks to the system.
 TENDRIL_API void empty_cache(Device device = Device::cpu());
+
+/// For memory that stays. While one lives, what this thread allocates comes from the system even
+/// where cached blocks would fit: state that first appears in the middle of a training step (an
+/// optimizer's) must not take the blocks that the next step works in.
+class TENDRIL_API LastingMemoryScope {
+ public:
+  LastingMemoryScope();
+  ~LastingMemoryScope();
+  LastingMemoryScope(const LastingMemoryScope&) = delete;
+  LastingMemoryScope& operator=(const LastingMemoryScope&) = delete;
+
+ private:
+  bool previous_;
+};
+
+namespace detail {
+/// Adds one to memory_stats().system_allocations: for memory that does not come from here.
+void count_system_allocation();
+}  // namespace detail
 
 /// One block of memory on a device, returned to the allocator when the last owner goes.
 /// The block also carries the version counter by which the tape notices in-place changes.

@@ -1,6 +1,14 @@
 #include <tendril/core/cuda.h>
 
+#include <atomic>
+
 namespace tendril::cuda {
+namespace {
+std::atomic<bool> tf32 = false;
+}  // namespace
+
+void allow_tf32(bool allowed) { tf32 = allowed; }
+bool tf32_allowed() { return tf32; }
 
 #ifdef TENDRIL_WITH_CUDA
 
@@ -19,6 +27,7 @@ int device_count() { return 0; }
 const Properties& properties(Device) { no_backend(); }
 int64_t free_bytes(Device) { no_backend(); }
 void synchronize(Device) { no_backend(); }
+int64_t synchronization_count() { return 0; }
 Stream::Stream(Device) { no_backend(); }
 Stream Stream::current(Device) { no_backend(); }
 void Stream::synchronize() const { no_backend(); }
@@ -29,6 +38,9 @@ void Event::record() { no_backend(); }
 void Event::wait() const { no_backend(); }
 void Event::synchronize() const { no_backend(); }
 double Event::milliseconds_since(const Event&) const { no_backend(); }
+Graph::Graph(const std::function<void()>&, Device device) : stream_(device) {}
+void Graph::replay() const { no_backend(); }
+bool is_recording_graph() { return false; }
 Tensor pin_memory(const Tensor&) { no_backend(); }
 
 #endif

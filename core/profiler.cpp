@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 
+#include <tendril/core/cuda/memory.h>
 #include <tendril/core/profile_log.h>
 
 namespace tendril {
@@ -137,16 +138,28 @@ void write_down(ThreadLog& log, const Frame& frame, int64_t duration_ns) {
 
 // ---------------------------------------------------------------- frames
 
+namespace {
+// A GPU works later than the host asks: its time counts where it was asked for only if the host
+// waits.
+void wait_for_devices() {
+#ifdef TENDRIL_WITH_CUDA
+  cuda::wait_for_started_devices();
+#endif
+}
+}  // namespace
+
 bool begin_frame(ProfileKind kind, std::string_view label) {
   read_environment();
   if (!profiling()) return false;
   ThreadLog& log = thread_log ? *thread_log : make_thread_log();
   log.frames.push_back({{kind, std::string(label), {}}});
+  wait_for_devices();
   log.frames.back().start_ns = now_ns();
   return true;
 }
 
 void end_frame() {
+  wait_for_devices();
   const int64_t end = now_ns();
   const Frame frame = std::move(thread_log->frames.back());
   thread_log->frames.pop_back();

@@ -17,11 +17,12 @@
 //   ...
 //
 // Time is what the calling thread waits for an operation, whatever the number of threads that work
-// on it. total includes what runs inside; self does not, and its sum is 100 % of share. Operations
-// of dense algebra count their floating-point operations exactly from the shapes (2 M N K;
-// attention: visible pairs only; a mask counts as all visible). bytes are those of the tensors read
-// and written once each. When nobody profiles, an operation pays for a few relaxed loads of one
-// flag.
+// on it; on a GPU it waits for each operation before the next while a profile is taken, and the
+// program is slower than without. total includes what runs inside; self does not, and its sum is
+// 100 % of share. Operations of dense algebra count their floating-point operations exactly from
+// the shapes (2 M N K; attention: visible pairs only; a mask counts as all visible). bytes are
+// those of the tensors read and written once each. When nobody profiles, an operation pays for a
+// few relaxed loads of one flag.
 #pragma once
 
 #include <functional>

@@ -81,7 +81,8 @@ inline uint32_t drop_threshold(double p) { return static_cast<uint32_t>(p * 4294
 class TENDRIL_API Generator {
  public:
   explicit Generator(uint64_t seed = 0) : seed_(seed) {}
-  RandomKey next(Stream stream = Stream::model) { return {seed_, position_++, stream}; }
+  /// Error while a cuda::Graph is recorded: every replay would repeat the same numbers.
+  RandomKey next(Stream stream = Stream::model);
 
   struct State {
     uint64_t seed = 0, position = 0;

@@ -6,6 +6,7 @@
 
 #include <tendril/core/file.h>
 #include <tendril/core/json.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/safetensors_header.h>
 #include <tendril/core/strided.h>
 
@@ -104,8 +105,6 @@ std::vector<const Entry*> in_file_order(const std::map<std::string, Tensor>& ten
     TENDRIL_CHECK(name != "__metadata__",
                   "[save_safetensors] \"__metadata__\" cannot be a tensor's name");
     TENDRIL_CHECK(tensor.defined(), "[save_safetensors] tensor ", name, " is undefined");
-    TENDRIL_CHECK(tensor.device().is_cpu(), "[save_safetensors] tensor ", name, " is on ",
-                  tensor.device(), "; move it with to(x, Device::cpu())");
     order.push_back(&entry);
   }
   // Widest elements first: then each tensor starts at a multiple of its element size. The map is
@@ -168,6 +167,11 @@ void write_strided(AtomicFile& file, const Tensor& tensor) {
 }
 
 void write_numbers(AtomicFile& file, const Tensor& tensor) {
+  if (!tensor.device().is_cpu()) {  // one tensor at a time: the host needs no room for all
+    const Tensor here = Tensor::empty(tensor.shape(), tensor.dtype());
+    ops::copy(here, tensor);
+    return write_numbers(file, here);
+  }
   if (tensor.is_contiguous())
     return file.write(tensor.raw_data(), static_cast<size_t>(tensor.nbytes()));
   switch (size_of(tensor.dtype())) {

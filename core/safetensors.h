@@ -49,9 +49,9 @@ class TENDRIL_API SafetensorsFile {
 /// All tensors of a file.
 TENDRIL_API std::map<std::string, Tensor> load_safetensors(const std::string& path);
 
-/// Writes CPU tensors; strided ones in row-major order. Tensors that share memory are written once
-/// per name. The file appears under its name only when it is complete and synced. Error when a
-/// tensor is undefined or not on the CPU, a name is "__metadata__" or not UTF-8, or writing fails.
+/// Writes tensors of any device; strided ones in row-major order. Tensors that share memory are
+/// written once per name. The file appears under its name only when it is complete and synced. Error
+/// when a tensor is undefined, a name is "__metadata__" or not UTF-8, or writing fails.
 TENDRIL_API void save_safetensors(const std::string& path,
                                   const std::map<std::string, Tensor>& tensors,
                                   const std::map<std::string, std::string>& metadata = {

@@ -26,18 +26,22 @@ void set_num_threads(int count) {
 
 namespace detail {
 
+bool in_parallel() { return omp_in_parallel(); }
+
 void parallel_chunks(int64_t count, int64_t chunk, ChunkBody body) {
   if (count <= 0) return;
   chunk = std::clamp<int64_t>(chunk, 1, count);
   const int64_t chunks = (count - 1) / chunk + 1;
-  const int threads = static_cast<int>(std::min<int64_t>(num_threads(), chunks));
+  const int threads = num_threads();
   const auto run = [&](int64_t i) {
     body(i * chunk, i * chunk + std::min(chunk, count - i * chunk));
   };
-  if (threads <= 1 || omp_in_parallel()) {
+  if (threads <= 1 || chunks <= 1 || in_parallel()) {
     for (int64_t i = 0; i < chunks; ++i) run(i);
     return;
   }
+  // Always the whole team, though few chunks leave some of it idle: threads that a smaller team has
+  // no use for end in GCC's runtime, and the next region would have to start new ones.
   std::exception_ptr error;
   std::mutex error_mutex;
   std::atomic<bool> stop{false};

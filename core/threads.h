@@ -35,6 +35,10 @@ class ChunkBody {
 
 TENDRIL_API void parallel_chunks(int64_t count, int64_t chunk, ChunkBody body);
 
+/// Whether the calling thread runs a chunk beside other threads (the embedder's OpenMP threads
+/// count too).
+bool in_parallel();
+
 }  // namespace detail
 
 /// Calls body(begin, end) for [0, chunk), [chunk, 2 chunk), ... up to `count`, on several threads.

@@ -25,8 +25,14 @@ class EvalGuard {
   std::vector<std::pair<Module*, bool>> modes_;
 };
 
-Tensor as_batch(std::span<const int64_t> tokens) {
-  return Tensor::from(tokens, {1, static_cast<int64_t>(tokens.size())});
+// Where the model's parameters are.
+Device device_of(const CausalLm& model) {
+  const std::vector<Tensor> parameters = model.parameters();
+  return parameters.empty() ? Device::cpu() : parameters.front().device();
+}
+
+Tensor as_batch(std::span<const int64_t> tokens, Device device) {
+  return to(Tensor::from(tokens, {1, static_cast<int64_t>(tokens.size())}), device);
 }
 
 }  // namespace
@@ -47,6 +53,7 @@ std::vector<int64_t> generate(CausalLm& model, std::span<const int64_t> prompt,
   Generator generator(options.seed);
   const SamplingOptions sampling = {options.temperature, options.top_k, options.top_p};
   ModelCache cache = model.make_cache();
+  const Device device = device_of(model);
 
   const size_t limit = static_cast<size_t>(positions);
   std::vector<int64_t> window(
@@ -60,7 +67,8 @@ std::vector<int64_t> generate(CausalLm& model, std::span<const int64_t> prompt,
     }
     if (!options.use_cache) cached = 0;
     if (cached == 0) cache.clear();
-    const Tensor logits = model.next_logits(as_batch(std::span(window).subspan(cached)), cache);
+    const Tensor logits =
+        model.next_logits(as_batch(std::span(window).subspan(cached), device), cache);
     cached = window.size();
     const int64_t token = sample_token(logits.to_vector<float>(), sampling, generator);
     window.push_back(token);

@@ -1,4 +1,5 @@
 #include <tendril/autograd/tape.h>
+#include <tendril/core/allocator.h>
 #include <tendril/core/creation.h>
 #include <tendril/core/for_each_tensor.h>
 #include <tendril/core/ops/copy.h>
@@ -18,6 +19,15 @@ constexpr const char* kStep = "step";
 
 bool has_master(const Tensor& parameter) {
   return ops::state_dtype(parameter.dtype()) != parameter.dtype();
+}
+
+// The state where its parameter is: the model may have moved to another device since it was made.
+Tensor& on_device_of(const Tensor& parameter, Tensor& state) {
+  if (state.device() == parameter.device()) return state;
+  const LastingMemoryScope lasting;
+  const Tensor moved = Tensor::empty(state.shape(), state.dtype(), parameter.device());
+  ops::copy(moved, state);
+  return state = moved;
 }
 
 }  // namespace
@@ -48,24 +58,12 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
   slots_.insert(slots_.end(), added.begin(), added.end());
 }
 
-namespace {
-
-// A parameter may have moved to another device since its state was made.
-void follow_device(Tensor& state, const Tensor& parameter) {
-  if (state.device() == parameter.device()) return;
-  const Tensor moved = Tensor::empty(state.shape(), state.dtype(), parameter.device());
-  ops::copy(moved, state);
-  state = moved;
-}
-
-}  // namespace
-
 Tensor& Optimizer::state_of(Slot& slot, const std::string& name) {
   Tensor& tensor = slot.state[name];
-  if (!tensor.defined())
-    tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
-                   slot.parameter.device());
-  follow_device(tensor, slot.parameter);
+  if (tensor.defined()) return on_device_of(slot.parameter, tensor);
+  const LastingMemoryScope lasting;
+  tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
+                 slot.parameter.device());
   return tensor;
 }
 
@@ -75,8 +73,9 @@ Tensor Optimizer::master_of(Slot& slot) {
     return {};
   }
   Tensor& master = slot.state[kMaster];
-  if (!master.defined()) master = ops::cast(slot.parameter, f32);
-  follow_device(master, slot.parameter);
+  if (master.defined()) return on_device_of(slot.parameter, master);
+  const LastingMemoryScope lasting;
+  master = ops::cast(slot.parameter, f32);
   return master;
 }
 

@@ -6,7 +6,9 @@
 //   - the same with strided (transposed storage) inputs,
 //   - bf16 and f16 against f32 within their rounding,
 //   - two runs give the same bits, also with 1, 2 and 4 threads,
-//   - that a NONDIFF op throws with its name when a gradient reaches it.
+//   - that a NONDIFF op throws with its name when a gradient reaches it,
+//   - the same results on a GPU (tests/test_cuda_ops.cpp); `run` moves constants of its own to the
+//     device of its inputs.
 // Broadcast, empty, golden and error tests that need expected values stand in
 // tests/test_<family>.cpp.
 #pragma once

@@ -54,14 +54,14 @@ void add_einsums(std::vector<OpCase>& cases) {
 void add_selections(std::vector<OpCase>& cases) {
   const Tensor condition = Tensor::from<bool>({true, false, true, false, false, true}, {2, 3});
   cases.push_back({Op::where, "where", {{{2, 3}}, {{2, 3}}}, [condition](const Inputs& in) {
-                     return where(condition, in[0], in[1]);
+                     return where(to(condition, in[0].device()), in[0], in[1]);
                    }});
   cases.push_back({Op::where, "where broadcast", {{{3}}, {{2, 1}}}, [condition](const Inputs& in) {
-                     return where(condition, in[0], in[1]);
+                     return where(to(condition, in[0].device()), in[0], in[1]);
                    }});
   const Tensor mask = Tensor::from<bool>({false, true, false}, {3});
   cases.push_back({Op::masked_fill, "masked_fill", {{{2, 3}}}, [mask](const Inputs& in) {
-                     return masked_fill(in[0], mask, 0.5);
+                     return masked_fill(in[0], to(mask, in[0].device()), 0.5);
                    }});
   cases.push_back({Op::logical_not, "logical_not", {{{2, 3}}}, [](const Inputs& in) {
                      return logical_not(in[0]);

@@ -20,7 +20,7 @@ Tensor apart(const Tensor& x) {
   for (int64_t i = 0; i < count; ++i)
     places.push_back(0.1 * static_cast<double>((i * 11 + 3) % count) + 0.025 -
                      0.05 * static_cast<double>(count));
-  return 0.05 * x + to(Tensor::from(places, x.shape()), x.dtype());
+  return 0.05 * x + to(to(Tensor::from(places, x.shape()), x.dtype()), x.device());
 }
 
 OpInput near_zero(const Shape& shape) { return {.shape = shape, .low = -0.3, .high = 0.3}; }

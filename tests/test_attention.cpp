@@ -131,6 +131,31 @@ TEST_SUITE("attention") {
           doctest::Approx(1.0));
   }
 
+  TEST_CASE("memory grows with T, not with T^2: 16384 positions take tens of megabytes") {
+#ifdef __SANITIZE_ADDRESS__
+    constexpr int64_t kPositions = 4096;  // its instrumented loops take minutes for more
+#else
+    constexpr int64_t kPositions = 16384;  // the scores alone would be 1 GiB
+#endif
+    for (const DType dtype : {f32, bf16}) {
+      CAPTURE(dtype);
+      Inputs inputs;
+      for (const uint64_t seed : {1, 2, 3})
+        inputs.push_back(
+            to(randn({1, 1, kPositions, 64}, f32, RandomKey{seed, 0, Stream::noise}), dtype)
+                .requires_grad_());
+      const int64_t held = memory_stats().current_bytes;
+      reset_peak_memory_stats();
+      AttentionOptions options;
+      options.causal = true;
+      const Tensor y = scaled_dot_product_attention(inputs[0], inputs[1], inputs[2], options);
+      y.backward(ones(y.shape(), dtype));
+      const int64_t tensor_bytes = kPositions * 64 * 4;
+      CHECK(memory_stats().peak_bytes - held < 12 * tensor_bytes);  // 48 MiB of 1 GiB
+      CHECK(inputs[0].grad().defined());
+    }
+  }
+
   TEST_CASE("no keys, no queries, no channels") {
     const Tensor q = ones({2, 2, 3, 4}), none = ones({2, 1, 0, 4});
     CHECK(scaled_dot_product_attention(q, none, none).to_vector<double>() ==

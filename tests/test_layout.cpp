@@ -155,6 +155,59 @@ TEST_SUITE("layout") {
     CHECK(x.grad().to_vector<double>() == Numbers{5, 0, 0, 0, 1, 2, 5, 0, 0, 3, 4, 5});
   }
 
+  TEST_CASE("the gradient of a split is a view when its pieces are neighbours in memory") {
+    const Tensor joint = counting({2, 3, 6}, f64);
+    const std::vector<int64_t> sizes{1, 3, 2};
+    const auto joined = [&](const std::vector<Tensor>& pieces, const Shape& shape, int64_t axis) {
+      return ops::split_backward(pieces, sizes, shape, axis);
+    };
+    const std::vector<Tensor> pieces = ops::split(joint, sizes, 2);
+    const Tensor whole = joined(pieces, {2, 3, 6}, -1);
+    CHECK(shares(whole, joint));
+    CHECK(whole.is_contiguous());
+    CHECK(whole.to_vector<double>() == joint.to_vector<double>());
+    const Tensor turned = transpose(joint, 1, 2);  // (2, 6, 3), strided
+    CHECK(shares(joined(ops::split(turned, sizes, 1), {2, 6, 3}, 1), joint));
+
+    // Any other arrangement is copied, and right.
+    const auto copied = [&](const std::vector<Tensor>& from) {
+      const Tensor result = joined(from, {2, 3, 6}, 2);
+      CHECK_FALSE(shares(result, joint));
+      CHECK(result.to_vector<double>() == cat(from, 2).to_vector<double>());
+    };
+    copied({ops::narrow(joint, 2, 1, 1), ops::narrow(joint, 2, 0, 3),
+            ops::narrow(joint, 2, 4, 2)});                                         // order
+    copied({pieces[0], pieces[1], ops::narrow(joint, 2, 3, 2)});                   // overlap
+    copied({pieces[0], clone(pieces[1]), pieces[2]});                              // storage
+    copied({pieces[0], transpose(ops::narrow(joint, 2, 1, 3), 1, 2), pieces[2]});  // strides
+    CHECK(joined({{}, pieces[1], pieces[2]}, {2, 3, 6}, 2).to_vector<double>()[0] == 0.0);
+  }
+
+  TEST_CASE("a joined gradient does not change the gradients it is a view of") {
+    // Heads as in attention over a joint projection: split, (B, T, H, D), (B, H, T, D).
+    Tensor x = counting({2, 3, 12}, f64);
+    x.requires_grad_();
+    const auto pieces = split(x, 4, 2);
+    const auto heads = [](const Tensor& piece) {
+      return transpose(reshape(piece, {2, 3, 2, 2}), 1, 2);
+    };
+    const Tensor joint = counting({2, 3, 3, 2, 2}, f64);  // what attention's backward writes
+    std::vector<Tensor> roots, seeds;
+    for (int64_t i = 0; i < 3; ++i) {
+      roots.push_back(heads(pieces[static_cast<size_t>(i)]));
+      seeds.push_back(transpose(select(joint, 2, i), 1, 2));
+    }
+    roots.push_back(x * 2.0);  // another use of x: its gradient is added to the joined one
+    seeds.push_back(ones(x.shape(), f64));
+    const Numbers before = joint.to_vector<double>();
+    backward(roots, seeds);
+    CHECK(joint.to_vector<double>() == before);
+    Numbers expected = before;
+    for (double& value : expected) value += 2.0;
+    CHECK(x.grad().to_vector<double>() == expected);
+    CHECK_FALSE(shares(x.grad(), joint));
+  }
+
   TEST_CASE("diagonal") {
     const Tensor x = counting({3, 4});
     CHECK(values(diagonal(x)) == Integers{0, 5, 10});

@@ -70,6 +70,21 @@ TEST_CASE("a steady pattern of allocations asks the system for nothing") {
   CHECK(memory_stats().allocations == before.allocations + 250);
 }
 
+TEST_CASE("memory that stays is not taken from what a step works in") {
+  empty_cache();
+  constexpr int64_t kSize = 5000;
+  Tensor::empty({kSize});  // leaves a block in the cache
+  const int64_t before = memory_stats().system_allocations;
+  Tensor state;
+  {
+    const LastingMemoryScope lasting;
+    state = Tensor::empty({kSize});
+    CHECK(memory_stats().system_allocations == before + 1);
+  }
+  const Tensor again = Tensor::empty({kSize});
+  CHECK(memory_stats().system_allocations == before + 1);
+}
+
 TEST_CASE("rounding wastes at most an eighth") {
   for (const int64_t bytes : {1, 64, 65, 512, 513, 1000, 4097, 100'001, 1'048'577}) {
     const int64_t before = memory_stats().current_bytes;

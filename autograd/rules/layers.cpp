@@ -1,7 +1,9 @@
 // The layers' functions and their tape rules; the mathematics is in core/ops.
 
+#include <tendril/autograd/autocast.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dropout.h>
 #include <tendril/core/ops/embedding.h>
 #include <tendril/core/ops/feed_forward.h>
@@ -11,38 +13,53 @@
 #include <tendril/core/ops/softmax.h>
 
 namespace tendril {
+namespace {
+
+// Of x and the weights in their order.
+template <class Inputs>
+FeedForwardWeights weights_of(const Inputs& inputs) {
+  return {inputs[1], inputs[2], inputs[3], inputs[4], inputs[5], inputs[6]};
+}
+
+}  // namespace
 
 Tensor feed_forward(const Tensor& x, const FeedForwardWeights& w, Op activation) {
   const std::vector<Tensor> inputs = {x, w.up, w.up_bias, w.down, w.down_bias, w.gate, w.gate_bias};
   const OpTimer timer;
+  const auto used =
+      detail::autocast_narrow(x, w.up, w.up_bias, w.down, w.down_bias, w.gate, w.gate_bias);
   const ops::FeedForwardResult result =
-      ops::feed_forward(x, w, activation, detail::should_record(inputs));
+      ops::feed_forward(used[0], weights_of(used), activation, detail::should_record(inputs));
   timer.flops([&] { return ops::feed_forward_flops(x, w); });
   std::vector<Saved> saved;
   if (result.sums.defined())
-    for (const Tensor& input : inputs) saved.emplace_back(input);
-  return record(
-      Op::feed_forward, result.output, inputs,
-      [saved = std::move(saved), sums = Saved(result.sums), gate_sums = Saved(result.gate_sums),
-       activation](const Tensor& g, Gradients& in) {
-        const FeedForwardWeights w{saved[1], saved[2], saved[3], saved[4], saved[5], saved[6]};
-        const ops::FeedForwardGradients d =
-            ops::feed_forward_backward(g, saved[0], w, {{}, sums, gate_sums}, activation,
-                                       {in.needs(0), in.needs(1), in.needs(2), in.needs(3),
-                                        in.needs(4), in.needs(5), in.needs(6)});
-        const Tensor* gradients[] = {&d.x,
-                                     &d.weights.up,
-                                     &d.weights.up_bias,
-                                     &d.weights.down,
-                                     &d.weights.down_bias,
-                                     &d.weights.gate,
-                                     &d.weights.gate_bias};
-        for (size_t i = 0; i < 7; ++i)
-          if (in.needs(i)) in.set(i, *gradients[i]);
-      });
+    for (const Tensor& input : used) saved.emplace_back(input);
+  std::vector<DType> dtypes;
+  for (const Tensor& input : inputs) dtypes.push_back(input.defined() ? input.dtype() : f32);
+  // Rounded operands still give their inputs gradients from sums in f32.
+  const auto sums =
+      autocast_dtype() ? std::optional(accumulate_dtype(result.output.dtype())) : std::nullopt;
+  return record(Op::feed_forward, result.output, inputs,
+                [saved = std::move(saved), dtypes = std::move(dtypes), sums, u = Saved(result.sums),
+                 z = Saved(result.gate_sums), activation](const Tensor& g, Gradients& in) {
+                  const ops::FeedForwardGradients d = ops::feed_forward_backward(
+                      g, saved[0], weights_of(saved), {{}, u, z}, activation,
+                      {in.needs(0), in.needs(1), in.needs(2), in.needs(3), in.needs(4), in.needs(5),
+                       in.needs(6), sums});
+                  const Tensor* gradients[] = {&d.x,
+                                               &d.weights.up,
+                                               &d.weights.up_bias,
+                                               &d.weights.down,
+                                               &d.weights.down_bias,
+                                               &d.weights.gate,
+                                               &d.weights.gate_bias};
+                  for (size_t i = 0; i < 7; ++i)
+                    if (in.needs(i)) in.set(i, ops::cast(*gradients[i], dtypes[i]));
+                });
 }
 
-Tensor softmax(const Tensor& x, int64_t axis) {
+Tensor softmax(const Tensor& input, int64_t axis) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   const Tensor y = ops::softmax(x, axis);
   return record(Op::softmax, y, {x}, [y = Saved(y), axis](const Tensor& g, Gradients& in) {
@@ -50,7 +67,8 @@ Tensor softmax(const Tensor& x, int64_t axis) {
   });
 }
 
-Tensor log_softmax(const Tensor& x, int64_t axis) {
+Tensor log_softmax(const Tensor& input, int64_t axis) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   const Tensor y = ops::log_softmax(x, axis);
   return record(Op::log_softmax, y, {x}, [y = Saved(y), axis](const Tensor& g, Gradients& in) {
@@ -58,7 +76,8 @@ Tensor log_softmax(const Tensor& x, int64_t axis) {
   });
 }
 
-Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+Tensor layer_norm(const Tensor& input, const Tensor& weight, const Tensor& bias, double eps) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   const auto [y, mean, rstd] = ops::layer_norm(x, weight, bias, eps);
   return record(Op::layer_norm, y, {x, weight, bias},
@@ -72,7 +91,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
                 });
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
+Tensor rms_norm(const Tensor& input, const Tensor& weight, double eps) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   const auto [y, rstd] = ops::rms_norm(x, weight, eps);
   return record(

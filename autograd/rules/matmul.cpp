@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <string>
 
+#include <tendril/autograd/autocast.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/copy.h>
@@ -22,13 +23,14 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     return squeeze(matmul(unsqueeze(a, 0), b), b.rank() == 1 ? -1 : -2);
   if (b.rank() == 1 && a.rank() >= 2) return squeeze(matmul(a, unsqueeze(b, 1)), -1);
   const OpTimer timer;
-  const Tensor y = ops::matmul(a, b);
+  const auto [left, right] = detail::autocast_narrow(a, b);
+  const Tensor y = ops::matmul(left, right);
   timer.flops([&] { return ops::product_flops(y, a.size(-1)); });
   return record(
       Op::matmul, y, {a, b},
-      [a = Saved(if_needed(b.requires_grad(), a)), b = Saved(if_needed(a.requires_grad(), b)),
-       a_shape = a.shape(), b_shape = b.shape(), a_dtype = a.dtype(),
-       b_dtype = b.dtype()](const Tensor& g, Gradients& in) {
+      [a = Saved(if_needed(b.requires_grad(), left)),
+       b = Saved(if_needed(a.requires_grad(), right)), a_shape = a.shape(), b_shape = b.shape(),
+       a_dtype = a.dtype(), b_dtype = b.dtype()](const Tensor& g, Gradients& in) {
         if (in.needs(0)) in.set(0, ops::matmul_backward_a(g, b, a_shape, a_dtype));
         if (in.needs(1)) in.set(1, ops::matmul_backward_b(g, a, b_shape, b_dtype));
       });
@@ -36,11 +38,12 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const OpTimer timer;
-  const Tensor y = ops::linear(x, weight, bias);
+  const auto [rows, matrix, offsets] = detail::autocast_narrow(x, weight, bias);
+  const Tensor y = ops::linear(rows, matrix, offsets);
   timer.flops([&] { return ops::product_flops(y, x.size(-1)); });
   return record(Op::linear, y, {x, weight, bias},
-                [x = Saved(if_needed(weight.requires_grad(), x)),
-                 weight = Saved(if_needed(x.requires_grad(), weight)), x_dtype = x.dtype(),
+                [x = Saved(if_needed(weight.requires_grad(), rows)),
+                 weight = Saved(if_needed(x.requires_grad(), matrix)), x_dtype = x.dtype(),
                  weight_dtype = weight.dtype(), column_major = ops::is_column_major(weight),
                  bias_shape = bias.defined() ? bias.shape() : Shape(),
                  bias_dtype = bias.defined() ? bias.dtype() : f32](const Tensor& g, Gradients& in) {
@@ -56,15 +59,16 @@ Tensor einsum(const std::string& equation, const Tensor& a, const Tensor& b) {
       equation.find(',') == std::string::npos) {  // one operand: its product with the number 1
     std::string product = equation;
     product.insert(std::min(product.find("->"), product.size()), ",");
-    return einsum(product, a, ones({}, a.dtype()));
+    return einsum(product, a, ones({}, a.dtype(), a.device()));
   }
   const OpTimer timer;
-  const Tensor y = ops::einsum(equation, a, b);
+  const auto [left, right] = detail::autocast_narrow(a, b);
+  const Tensor y = ops::einsum(equation, left, right);
   timer.flops([&] { return ops::einsum_flops(equation, a, b); });
   return record(
       Op::einsum, y, {a, b},
-      [equation, a = Saved(if_needed(b.requires_grad(), a)),
-       b = Saved(if_needed(a.requires_grad(), b)), a_shape = a.shape(), b_shape = b.shape(),
+      [equation, a = Saved(if_needed(b.requires_grad(), left)),
+       b = Saved(if_needed(a.requires_grad(), right)), a_shape = a.shape(), b_shape = b.shape(),
        a_dtype = a.dtype(), b_dtype = b.dtype()](const Tensor& g, Gradients& in) {
         if (in.needs(0))
           in.set(0, ops::cast(ops::einsum_backward(equation, 0, g, b, a_shape), a_dtype));

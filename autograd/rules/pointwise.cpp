@@ -1,5 +1,6 @@
 // Pointwise ops: every row of ops.def becomes its public function and tape rule here.
 
+#include <tendril/autograd/autocast.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/copy.h>
@@ -12,7 +13,17 @@ namespace {
 
 enum class Saves { Nothing, Input, Output };
 
-Tensor unary_rule(Op op, Saves saves, const Tensor& x, double parameter = 0.0) {
+// Functions whose results 16 bits of an argument do not determine well enough: autocast computes
+// them in f32.
+bool runs_wide(Op op) {
+  return op == Op::exp || op == Op::expm1 || op == Op::log || op == Op::log1p || op == Op::rsqrt ||
+         op == Op::reciprocal || op == Op::softplus || op == Op::pow;
+}
+
+Tensor operand(Op op, const Tensor& x) { return runs_wide(op) ? detail::autocast_wide(x) : x; }
+
+Tensor unary_rule(Op op, Saves saves, const Tensor& input, double parameter = 0.0) {
+  const Tensor x = operand(op, input);
   const OpTimer timer;
   const Tensor y = ops::unary(op, x, parameter);
   const Tensor kept = saves == Saves::Input ? x : saves == Saves::Output ? y : Tensor();
@@ -29,7 +40,8 @@ Tensor like_input(const Tensor& g, const Shape& shape, DType dtype) {
 Tensor only_if(bool condition, const Tensor& x) { return condition ? x : Tensor(); }
 
 template <class F>
-Tensor binary_rule(Op op, const Tensor& a, const Tensor& b) {
+Tensor binary_rule(Op op, const Tensor& left, const Tensor& right) {
+  const Tensor a = operand(op, left), b = operand(op, right);
   const OpTimer timer;
   const Tensor y = ops::binary(op, a, b);
   const unsigned uses = (a.requires_grad() ? F::a_uses : 0u) | (b.requires_grad() ? F::b_uses : 0u);
@@ -51,7 +63,8 @@ Tensor binary_rule(Op op, const Tensor& a, const Tensor& b) {
 }
 
 template <class F>
-Tensor binary_rule(Op op, const Tensor& a, double b) {
+Tensor binary_rule(Op op, const Tensor& left, double b) {
+  const Tensor a = operand(op, left);
   const OpTimer timer;
   const Tensor y = ops::binary(op, a, b);
   return record(
@@ -62,7 +75,8 @@ Tensor binary_rule(Op op, const Tensor& a, double b) {
 }
 
 template <class F>
-Tensor binary_rule(Op op, double a, const Tensor& b) {
+Tensor binary_rule(Op op, double a, const Tensor& right) {
+  const Tensor b = operand(op, right);
   const OpTimer timer;
   const Tensor y = ops::binary(op, a, b);
   return record(

@@ -1,5 +1,6 @@
 // Reductions, scans and sorting.
 
+#include <tendril/autograd/autocast.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/ops/reduce.h>
@@ -7,7 +8,8 @@
 
 namespace tendril {
 
-Tensor sum(const Tensor& x, const Shape& axes, bool keepdim) {
+Tensor sum(const Tensor& input, const Shape& axes, bool keepdim) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   return record(Op::sum, ops::sum(x, axes, keepdim), {x},
                 [shape = x.shape(), axes, keepdim](const Tensor& g, Gradients& in) {
@@ -15,7 +17,8 @@ Tensor sum(const Tensor& x, const Shape& axes, bool keepdim) {
                 });
 }
 
-Tensor mean(const Tensor& x, const Shape& axes, bool keepdim) {
+Tensor mean(const Tensor& input, const Shape& axes, bool keepdim) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   return record(Op::mean, ops::mean(x, axes, keepdim), {x},
                 [shape = x.shape(), axes, keepdim](const Tensor& g, Gradients& in) {
@@ -23,7 +26,8 @@ Tensor mean(const Tensor& x, const Shape& axes, bool keepdim) {
                 });
 }
 
-Tensor prod(const Tensor& x, const Shape& axes, bool keepdim) {
+Tensor prod(const Tensor& input, const Shape& axes, bool keepdim) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   return record(Op::prod, ops::prod(x, axes, keepdim), {x},
                 [x = Saved(x), axes, keepdim](const Tensor& g, Gradients& in) {
@@ -47,7 +51,8 @@ Tensor min(const Tensor& x, const Shape& axes, bool keepdim) {
                 });
 }
 
-Tensor var(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction) {
+Tensor var(const Tensor& input, const Shape& axes, bool keepdim, int64_t correction) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   return record(Op::var, ops::var(x, axes, keepdim, correction), {x},
                 [x = Saved(x), axes, keepdim, correction](const Tensor& g, Gradients& in) {
@@ -55,7 +60,8 @@ Tensor var(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction)
                 });
 }
 
-Tensor std(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction) {
+Tensor std(const Tensor& input, const Shape& axes, bool keepdim, int64_t correction) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   const Tensor y = ops::std(x, axes, keepdim, correction);
   return record(
@@ -65,7 +71,8 @@ Tensor std(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction)
       });
 }
 
-Tensor norm(const Tensor& x, double p, const Shape& axes, bool keepdim) {
+Tensor norm(const Tensor& input, double p, const Shape& axes, bool keepdim) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   const Tensor y = ops::norm(x, p, axes, keepdim);
   return record(Op::norm, y, {x},
@@ -74,7 +81,8 @@ Tensor norm(const Tensor& x, double p, const Shape& axes, bool keepdim) {
                 });
 }
 
-Tensor logsumexp(const Tensor& x, const Shape& axes, bool keepdim) {
+Tensor logsumexp(const Tensor& input, const Shape& axes, bool keepdim) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   return record(Op::logsumexp, ops::logsumexp(x, axes, keepdim), {x},
                 [x = Saved(x), axes, keepdim](const Tensor& g, Gradients& in) {
@@ -82,7 +90,8 @@ Tensor logsumexp(const Tensor& x, const Shape& axes, bool keepdim) {
                 });
 }
 
-Tensor cumsum(const Tensor& x, int64_t axis) {
+Tensor cumsum(const Tensor& input, int64_t axis) {
+  const Tensor x = detail::autocast_wide(input);
   const OpTimer timer;
   return record(Op::cumsum, ops::cumsum(x, axis), {x}, [axis](const Tensor& g, Gradients& in) {
     in.set(0, ops::cumsum_backward(g, axis));

@@ -1,5 +1,7 @@
 // Short-lived working memory. Each thread keeps one piece from which scopes take and give back in
-// turn, like a stack; what does not fit comes from the allocator.
+// turn, like a stack. What does not fit comes from the allocator, whose blocks serve tensors too;
+// but while several threads work it comes from blocks that each of them keeps: how many threads
+// hold one at the same moment is up to chance, and a steady step must not ask the system for more.
 #pragma once
 
 #include <memory>
@@ -20,7 +22,8 @@ class Scratch {
 
  private:
   char* data_;
-  int64_t taken_ = 0;  // from the thread's piece
+  int64_t taken_ = 0;      // from the thread's piece
+  bool is_block_ = false;  // of the thread's own blocks
   std::shared_ptr<Storage> storage_;
 };
 

@@ -19,4 +19,7 @@ void* stream_tag(Device device);
 /// kernels have reported.
 void transfer(void* to, Device to_device, const void* from, Device from_device, int64_t bytes);
 
+/// Waits for every GPU that this process has used; for the profiler. Errors stay for a later wait.
+void wait_for_started_devices() noexcept;
+
 }  // namespace tendril::cuda

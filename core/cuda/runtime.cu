@@ -1,6 +1,7 @@
 #include <tendril/core/cuda/runtime.cuh>
 
 #include <array>
+#include <atomic>
 #include <mutex>
 
 #include <tendril/core/cuda/memory.h>
@@ -14,10 +15,13 @@ constexpr int kMostDevices = 16;
 thread_local std::array<cudaStream_t, kMostDevices> current_stream{};  // null: the device's own
 thread_local int current_device = -1;
 
+std::atomic<int64_t> waits = 0;
+
 // One device, started at its first use and never torn down: tensors with static storage duration
 // may outlive any destructor here.
 struct DeviceState {
   std::once_flag once;
+  std::atomic<bool> started = false;
   Properties properties;
   cudaStream_t stream = nullptr;
   IndexFault* fault = nullptr;       // on the device
@@ -50,6 +54,7 @@ void start(DeviceState& state, int index) {
   TENDRIL_CUDA_CHECK(cudaMalloc(&state.fault, sizeof(IndexFault)));
   TENDRIL_CUDA_CHECK(cudaMallocHost(&state.fault_copy, sizeof(IndexFault)));
   TENDRIL_CUDA_CHECK(cudaMemset(state.fault, 0, sizeof(IndexFault)));
+  state.started.store(true, std::memory_order_release);
 }
 
 DeviceState& state_of(Device device) {
@@ -65,6 +70,10 @@ DeviceState& state_of(Device device) {
 
 // Waits for the stream; throws what a kernel has reported.
 void wait(DeviceState& state, cudaStream_t on) {
+  TENDRIL_CHECK(!is_recording_graph(),
+                "[Graph] the host cannot wait for numbers while a graph is recorded; keep item(), "
+                "to_vector() and to(x, Device::cpu()) out of the recorded work");
+  waits.fetch_add(1, std::memory_order_relaxed);
   TENDRIL_CUDA_CHECK(cudaMemcpyAsync(state.fault_copy, state.fault, sizeof(IndexFault),
                                      cudaMemcpyDeviceToHost, on));
   TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
@@ -125,6 +134,16 @@ void synchronize(Device device) {
   wait(state, state.stream);
 }
 
+void wait_for_started_devices() noexcept {
+  for (int index = 0; index < kMostDevices; ++index) {
+    if (!raw_state(index).started.load(std::memory_order_acquire)) continue;
+    if (current_device != index && cudaSetDevice(index) == cudaSuccess) current_device = index;
+    cudaDeviceSynchronize();
+  }
+}
+
+int64_t synchronization_count() { return waits.load(std::memory_order_relaxed); }
+
 // ---------------------------------------------------------------- memory
 
 void* allocate(Device device, int64_t bytes) {
@@ -160,6 +179,7 @@ void transfer(void* to, Device to_device, const void* from, Device from_device, 
   } else {
     const cudaStream_t on = stream(from_device);
     TENDRIL_CUDA_CHECK(cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, size, on));
+    waits.fetch_add(1, std::memory_order_relaxed);
     TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
   }
 }
@@ -221,6 +241,7 @@ void Event::wait() const {
 }
 
 void Event::synchronize() const {
+  waits.fetch_add(1, std::memory_order_relaxed);
   TENDRIL_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(handle_.get())));
 }
 

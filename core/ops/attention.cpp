@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/attention.h>
 
 #include <algorithm>
@@ -8,6 +7,8 @@
 #include <tendril/core/cpu/block.h>
 #include <tendril/core/cpu/gemm.h>
 #include <tendril/core/cpu/scratch.h>
+#include <tendril/core/creation.h>
+#include <tendril/core/ops/attention_bounds.h>
 #include <tendril/core/ops/attention_rows.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dispatch.h>
@@ -54,21 +55,16 @@ template <class T>
 class ScoreRules {
  public:
   ScoreRules(const Sizes& sizes, const AttentionSettings& settings)
-      : sizes_(sizes), settings_(settings), threshold_(drop_threshold(settings.dropout)) {
+      : bounds{sizes.Tq, sizes.Tk, settings.causal, settings.window},
+        sizes_(sizes),
+        settings_(settings),
+        threshold_(drop_threshold(settings.dropout)) {
     if (!settings.mask.defined()) return;
     is_boolean_ = settings.mask.dtype() == bool_;
     mask_ = BlockReader(settings.mask, {sizes.B, sizes.H, sizes.Tq, sizes.Tk});
   }
 
-  /// Keys [first, last) that query t may see by causality and window.
-  int64_t first_key(int64_t t) const {
-    return settings_.window > 0
-               ? std::clamp<int64_t>(t + shift() - settings_.window + 1, 0, sizes_.Tk)
-               : 0;
-  }
-  int64_t last_key(int64_t t) const {
-    return settings_.causal ? std::clamp<int64_t>(t + shift() + 1, 0, sizes_.Tk) : sizes_.Tk;
-  }
+  const AttentionBounds bounds;
 
   /// Scales, masks and returns the largest score of row t, keys [key, key + n).
   T apply(T* scores, int64_t row, int64_t t, int64_t key, int64_t n, T scale) const {
@@ -81,8 +77,8 @@ class ScoreRules {
         add = added;
       }
     }
-    const int64_t low = std::clamp<int64_t>(first_key(t) - key, 0, n),
-                  high = std::clamp<int64_t>(last_key(t) - key, low, n);
+    const int64_t low = std::clamp<int64_t>(bounds.first_key(t) - key, 0, n),
+                  high = std::clamp<int64_t>(bounds.last_key(t) - key, low, n);
     const T largest =
         TENDRIL_ISA_CALL(scale_add_max(scores + low, add ? add + low : nullptr, high - low, scale));
     std::fill(scores, scores + low, kMinusInfinity<T>);
@@ -102,8 +98,6 @@ class ScoreRules {
   }
 
  private:
-  int64_t shift() const { return sizes_.Tk - sizes_.Tq; }  // the last query sees the last key
-
   Sizes sizes_;
   const AttentionSettings& settings_;
   uint32_t threshold_;
@@ -124,8 +118,8 @@ void forward_block(const Tensor& q, const Tensor& k, const Tensor& v, const Scor
   std::fill_n(total, rows, T(0));
   std::fill_n(largest, rows, kMinusInfinity<T>);
   std::fill_n(output, rows * D, T(0));
-  const int64_t end = rules.last_key(t0 + rows - 1);
-  for (int64_t key = rules.first_key(t0) / kKeys * kKeys; key < end; key += kKeys) {
+  const int64_t end = rules.bounds.last_key(t0 + rows - 1);
+  for (int64_t key = rules.bounds.first_key(t0) / kKeys * kKeys; key < end; key += kKeys) {
     const int64_t n = std::min(kKeys, end - key);  // later keys are seen by no query of the block
     tendril::cpu::gemm<T>(rows, n, D, head(q, b, h, t0), head(k, b, hk, key).transposed(), scores,
                           stride);
@@ -259,8 +253,8 @@ void backward(const Gradients<T>& x, const AttentionSettings& settings) {
         for (int64_t t0 = 0; t0 < sizes.Tq; t0 += kQueries) {
           const int64_t rows = std::min(kQueries, sizes.Tq - t0);
           row_deltas<T>(x.g, x.output, b, h, t0, rows, sizes.D, delta);
-          const int64_t last = rules.last_key(t0 + rows - 1);
-          for (int64_t key = rules.first_key(t0) / kKeys * kKeys; key < last; key += kKeys)
+          const int64_t last = rules.bounds.last_key(t0 + rows - 1);
+          for (int64_t key = rules.bounds.first_key(t0) / kKeys * kKeys; key < last; key += kKeys)
             backward_block<T>(x, rules, sizes, static_cast<T>(settings.scale), b, h, t0, key,
                               std::min(kKeys, last - key), delta, work);
         }
@@ -270,29 +264,47 @@ void backward(const Gradients<T>& x, const AttentionSettings& settings) {
 
 }  // namespace
 
-void attention(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionSettings& settings,
-               const Tensor& output, const Tensor& lse) {
-  if (output.dtype() == f64)
+// The kernels write f32 or f64; 16-bit results are rounded from there.
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const AttentionSettings& settings) {
+  const DType dtype = accumulate_dtype(q.dtype());
+  const Tensor output = Tensor::empty(q.shape(), dtype),
+               lse = Tensor::empty({q.size(0), q.size(1), q.size(2)}, dtype);
+  if (dtype == f64)
     forward<double>(q, k, v, settings, output, lse);
   else
     forward<float>(q, k, v, settings, output, lse);
+  return {cast(output, q.dtype()), lse};
 }
 
-void attention_backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v,
-                        const AttentionResult& result, const AttentionSettings& settings,
-                        const AttentionGradients& out) {
+AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                      const Tensor& v, const AttentionResult& result,
+                                      const AttentionSettings& settings) {
+  const DType dtype = accumulate_dtype(q.dtype());
+  const AttentionGradients sums{zeros(q.shape(), dtype), zeros(k.shape(), dtype),
+                                zeros(v.shape(), dtype)};
+  const Tensor upstream = cast(g, dtype), output = cast(result.output, dtype);
   const auto run = [&]<class T>(TypeTag<T>) {
-    backward<T>(
-        {g, q, k, v, result.output, result.lse, out.q.data<T>(), out.k.data<T>(), out.v.data<T>()},
-        settings);
+    backward<T>({upstream, q, k, v, output, result.lse, sums.q.data<T>(), sums.k.data<T>(),
+                 sums.v.data<T>()},
+                settings);
   };
-  if (g.dtype() == f64)
+  if (dtype == f64)
     run(TypeTag<double>{});
   else
     run(TypeTag<float>{});
+  return {cast(sums.q, q.dtype()), cast(sums.k, k.dtype()), cast(sums.v, v.dtype())};
 }
 
 }  // namespace cpu
+
+namespace cuda {  // attention.cu
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const AttentionSettings& settings);
+AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                      const Tensor& v, const AttentionResult& result,
+                                      const AttentionSettings& settings);
+}  // namespace cuda
 
 namespace {
 
@@ -334,33 +346,19 @@ AttentionSettings checked(const Tensor& q, const Tensor& k, const Tensor& v,
   return settings;
 }
 
-Tensor zeroed(const Tensor& like, DType dtype) {
-  Tensor x = Tensor::empty(like.shape(), dtype, like.device());
-  fill(x, 0.0);
-  return x;
-}
-
 }  // namespace
 
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
                           const AttentionSettings& settings) {
   const AttentionSettings valid = checked(q, k, v, settings);
-  const DType dtype = accumulate_dtype(q.dtype());
-  const AttentionResult result{Tensor::empty(q.shape(), dtype, q.device()),
-                               Tensor::empty({q.size(0), q.size(1), q.size(2)}, dtype, q.device())};
-  TENDRIL_ON_DEVICE(q, attention(q, k, v, valid, result.output, result.lse));
-  return {cast(result.output, q.dtype()), result.lse};
+  return TENDRIL_ON_DEVICE(q, attention(q, k, v, valid));
 }
 
 AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
                                       const Tensor& v, const AttentionResult& result,
                                       const AttentionSettings& settings) {
   const AttentionSettings valid = checked(q, k, v, settings);
-  const DType dtype = accumulate_dtype(q.dtype());
-  const AttentionGradients sums{zeroed(q, dtype), zeroed(k, dtype), zeroed(v, dtype)};
-  TENDRIL_ON_DEVICE(q, attention_backward(cast(g, dtype), q, k, v,
-                                          {cast(result.output, dtype), result.lse}, valid, sums));
-  return {cast(sums.q, q.dtype()), cast(sums.k, k.dtype()), cast(sums.v, v.dtype())};
+  return TENDRIL_ON_DEVICE(q, attention_backward(g, q, k, v, result, valid));
 }
 
 }  // namespace tendril::ops

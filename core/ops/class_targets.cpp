@@ -56,11 +56,15 @@ Tensor reduce_rows(const std::vector<double>& losses, const Targets& targets, co
   return result;
 }
 
-std::vector<double> row_gradients(const char* op, const Tensor& g, const Targets& targets,
-                                  const Shape& shape, Reduction reduction) {
+void check_loss_gradient(const char* op, const Tensor& g, const Shape& shape, Reduction reduction) {
   TENDRIL_CHECK(g.shape() == (reduction == Reduction::none ? shape : Shape{}), "[", op,
                 "] the gradient does not fit the loss; got ", g.shape(), " for target ", shape,
                 "; it must have the shape of the loss");
+}
+
+std::vector<double> row_gradients(const char* op, const Tensor& g, const Targets& targets,
+                                  const Shape& shape, Reduction reduction) {
+  check_loss_gradient(op, g, shape, reduction);
   if (reduction == Reduction::none) return g.to_vector<double>();
   const double count = reduction == Reduction::mean
                            ? static_cast<double>(std::max<int64_t>(targets.counted, 1))

@@ -32,6 +32,9 @@ void check_label_smoothing(const char* op, const CrossEntropyOptions& options);
 Tensor reduce_rows(const std::vector<double>& losses, const Targets& targets, const Shape& shape,
                    DType dtype, Reduction reduction);
 
+/// Error unless the gradient g has the shape of the loss against a target of `shape`.
+void check_loss_gradient(const char* op, const Tensor& g, const Shape& shape, Reduction reduction);
+
 /// The gradient of each row's loss, from the gradient g of the result.
 std::vector<double> row_gradients(const char* op, const Tensor& g, const Targets& targets,
                                   const Shape& shape, Reduction reduction);

@@ -221,6 +221,8 @@ void copy_across(const Tensor& destination, const Tensor& source) {
 #ifdef TENDRIL_WITH_CUDA
   tendril::cuda::transfer(to.raw_data(), to.device(), from.raw_data(), from.device(),
                           from.nbytes());
+#else
+  fail("[copy] built without CUDA; got tensors on ", to.device(), " and ", from.device());
 #endif
   if (!direct) copy(destination, to);
 }

@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/embedding.h>
 
 #include <span>
@@ -100,6 +99,12 @@ void embedding_backward_add(const Tensor& dweight, const Tensor& g, const Tensor
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // embedding.cu
+Tensor embedding(const Tensor& indices, const Tensor& weight);
+void embedding_backward_add(const Tensor& dweight, const Tensor& g, const Tensor& indices,
+                            std::optional<int64_t> padding);
+}  // namespace cuda
 
 Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int64_t> padding_idx) {
   TENDRIL_CHECK(weight.rank() == 2, "[embedding] weight must have shape (V, C); got ",

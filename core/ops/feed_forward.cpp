@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/feed_forward.h>
 
 #include <algorithm>
@@ -219,6 +218,13 @@ void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const T
 }  // namespace
 }  // namespace cpu
 
+namespace cuda {  // feed_forward.cu
+void activate(const Tensor& x, const FeedForwardWeights& w, Op activation, const Tensor& u,
+              const Tensor& z, const Tensor& a);
+void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
+            const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz);
+}  // namespace cuda
+
 namespace {
 
 constexpr const char* kName = "feed_forward";
@@ -264,8 +270,10 @@ FeedForwardWeights operands(const FeedForwardWeights& w, DType dtype) {
           operand(w.down_bias, dtype), operand(w.gate, dtype),    operand(w.gate_bias, dtype)};
 }
 
-Tensor weight_gradient(const Tensor& g, const Tensor& x, const Tensor& weight) {
-  return linear_backward_weight(g, x, weight.dtype(), is_column_major(weight));
+Tensor weight_gradient(const Tensor& g, const Tensor& x, const Tensor& weight,
+                       const FeedForwardWanted& wanted) {
+  return linear_backward_weight(g, x, wanted.dtype.value_or(weight.dtype()),
+                                is_column_major(weight));
 }
 
 Tensor bias_gradient(const Tensor& g, const Tensor& bias) {
@@ -303,17 +311,18 @@ FeedForwardGradients feed_forward_backward(const Tensor& g, const Tensor& x,
   const Tensor du = hidden(), dz = w.gate.defined() ? hidden() : Tensor();
   TENDRIL_ON_DEVICE(x, derive(g_rows, w, activation, saved.sums, saved.gate_sums, a, du, dz));
   FeedForwardGradients d;
-  if (wanted.down) d.weights.down = weight_gradient(g_rows, a, weights.down);
+  if (wanted.down) d.weights.down = weight_gradient(g_rows, a, weights.down, wanted);
   if (wanted.down_bias) d.weights.down_bias = bias_gradient(g_rows, weights.down_bias);
   a = {};
-  if (wanted.up) d.weights.up = weight_gradient(du, rows, weights.up);
+  if (wanted.up) d.weights.up = weight_gradient(du, rows, weights.up, wanted);
   if (wanted.up_bias) d.weights.up_bias = bias_gradient(du, weights.up_bias);
-  if (wanted.gate) d.weights.gate = weight_gradient(dz, rows, weights.gate);
+  if (wanted.gate) d.weights.gate = weight_gradient(dz, rows, weights.gate, wanted);
   if (wanted.gate_bias) d.weights.gate_bias = bias_gradient(dz, weights.gate_bias);
   if (wanted.x) {
-    d.x = linear_backward_x(du, w.up, dtype);
-    if (dz.defined()) add_in_place(d.x, linear_backward_x(dz, w.gate, dtype), 1.0);
-    d.x = cast(reshape(d.x, x.shape()), x.dtype());
+    const DType sums = wanted.dtype.value_or(dtype);
+    d.x = linear_backward_x(du, w.up, sums);
+    if (dz.defined()) add_in_place(d.x, linear_backward_x(dz, w.gate, sums), 1.0);
+    d.x = cast(reshape(d.x, x.shape()), wanted.dtype.value_or(x.dtype()));
   }
   return d;
 }

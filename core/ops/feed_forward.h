@@ -10,6 +10,8 @@
 //   dup = du^T x    dgate = dz^T x          dx = du up + dz gate       biases: sums over the rows
 #pragma once
 
+#include <optional>
+
 #include <tendril/core/ops/feed_forward_weights.h>
 #include <tendril/core/ops/op_list.h>
 
@@ -27,6 +29,9 @@ TENDRIL_API FeedForwardResult feed_forward(const Tensor& x, const FeedForwardWei
 
 struct FeedForwardWanted {
   bool x, up, up_bias, down, down_bias, gate, gate_bias;
+  // Of the gradients of x and of the three matrices; without it each gets its own. The sums are f32
+  // whatever the operands, so f32 for operands of 16 bits spares a rounding.
+  std::optional<DType> dtype = {};
 };
 struct FeedForwardGradients {
   Tensor x;

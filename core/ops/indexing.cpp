@@ -1,15 +1,14 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/indexing.h>
 
 #include <algorithm>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dispatch.h>
+#include <tendril/core/ops/index_layout.h>
 #include <tendril/core/threads.h>
 
 namespace tendril::ops {
@@ -18,53 +17,8 @@ namespace {
 constexpr int64_t kChunk = 16384;  // elements per parallel piece
 constexpr int64_t kBlock = 256;    // elements summed at a time, on the stack
 
-// A tensor seen as (outer, size, inner) around one axis.
-struct Around {
-  int64_t outer = 1, size = 0, inner = 1;
-
-  Around(const Shape& shape, int64_t axis) : size(shape[axis]) {
-    for (int64_t i = 0; i < axis; ++i) outer *= shape[i];
-    for (int64_t i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
-  }
-};
-
 int64_t pieces(int64_t elements_each) {
   return std::max<int64_t>(1, kChunk / std::max<int64_t>(1, elements_each));
-}
-
-// Wraps around for integers, where signed overflow would be undefined.
-template <class T>
-T sum(T a, T b) {
-  if constexpr (std::is_integral_v<T>)
-    return static_cast<T>(static_cast<std::make_unsigned_t<T>>(a) +
-                          static_cast<std::make_unsigned_t<T>>(b));
-  else
-    return static_cast<T>(a + b);
-}
-
-template <class Body>
-void visit_summable(const char* op, DType dtype, Body&& body) {
-  return visit_dtype(dtype, [&]<class T>(TypeTag<T> tag) {
-    if constexpr (std::is_same_v<T, bool>)
-      fail("[", op, "] cannot add bools; cast them with to(x, i64)");
-    else
-      body(tag);
-  });
-}
-
-// Calls body with an unsigned integer as wide as an element: moving numbers needs no arithmetic.
-template <class Body>
-void visit_bits(DType dtype, Body&& body) {
-  switch (size_of(dtype)) {
-    case 8:
-      return body(TypeTag<uint64_t>{});
-    case 4:
-      return body(TypeTag<uint32_t>{});
-    case 2:
-      return body(TypeTag<uint16_t>{});
-    default:
-      return body(TypeTag<uint8_t>{});
-  }
 }
 
 void require_one_axis(const Tensor& indices) {
@@ -185,7 +139,7 @@ void scatter_add(const Tensor& result, int64_t axis, const Tensor& indices, cons
   const Around target(result.shape(), axis), from(source.shape(), axis);
   const int64_t inner = target.inner, blocks = (inner + kBlock - 1) / kBlock;
   const int64_t* rows = indices.data<int64_t>();
-  visit_summable("scatter_add", result.dtype(), [&]<class T>(TypeTag<T>) {
+  visit_summable(result.dtype(), [&]<class T>(TypeTag<T>) {
     T* to = result.data<T>();
     const T* addends = source.data<T>();
     const int64_t chunk = pieces(from.size * std::min(inner, kBlock));
@@ -198,7 +152,7 @@ void scatter_add(const Tensor& result, int64_t axis, const Tensor& indices, cons
           const int64_t first = (outer * from.size + j) * inner + column;
           for (int64_t k = 0; k < width; ++k) {
             T& element = block[rows[first + k] * inner + k];
-            element = sum(element, addends[first + k]);
+            element = wrapping_sum(element, addends[first + k]);
           }
         }
       }
@@ -218,10 +172,21 @@ void set_ones(const Tensor& out, const Tensor& indices, int64_t classes) {
 
 }  // namespace cpu
 
+namespace cuda {  // indexing.cu
+
+void index_select(const Tensor& x, int64_t axis, const Tensor& indices, const Tensor& out);
+void index_select_backward(const Tensor& g, int64_t axis, const Tensor& indices,
+                           const Tensor& result);
+void gather(const Tensor& x, int64_t axis, const Tensor& indices, const Tensor& out);
+void scatter_add(const Tensor& result, int64_t axis, const Tensor& indices, const Tensor& source);
+void set_ones(const Tensor& out, const Tensor& indices, int64_t classes);
+
+}  // namespace cuda
+
 Tensor checked_indices(const char* op, const Tensor& indices, int64_t size) {
   visit_index(op, indices.dtype(), [](auto) {});
   const Tensor dense = contiguous(cast(indices, i64));
-  TENDRIL_ON_DEVICE(dense, require_in_range(op, dense, size));
+  if (dense.device().is_cpu()) cpu::require_in_range(op, dense, size);
   return dense;
 }
 
@@ -271,6 +236,7 @@ Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& indices, const T
   TENDRIL_CHECK(source.shape() == indices.shape() && source.dtype() == x.dtype(),
                 "[scatter_add] the source needs the shape of the indices and the dtype of x; got ",
                 source.shape(), " ", source.dtype(), " for ", indices.shape(), " ", x.dtype());
+  TENDRIL_CHECK(x.dtype() != bool_, "[scatter_add] cannot add bools; cast them with to(x, i64)");
   const Tensor rows = checked_indices("scatter_add", indices, x.shape()[axis]);
   const DType dtype = accumulate_dtype(x.dtype());
   const Tensor result = dtype == x.dtype() ? clone(x) : contiguous(cast(x, dtype));

@@ -1,5 +1,6 @@
 // Reading and writing at given indices. Indices are i64 or i32 of any layout; one outside [0, size)
-// is an Error before anything is written. Sums are formed in the order of the indices:
+// is an Error before anything is written. A GPU reads zero and writes nothing for such an index, and
+// the Error comes at the next wait for it. Sums are formed in the order of the indices:
 // deterministic.
 #pragma once
 
@@ -7,7 +8,8 @@
 
 namespace tendril::ops {
 
-/// The indices as dense i64, each checked to be in [0, size).
+/// The indices as dense i64; on the CPU each is checked to be in [0, size), on a GPU the kernel that
+/// uses them does so (cuda::IndexFault).
 TENDRIL_API Tensor checked_indices(const char* op, const Tensor& indices, int64_t size);
 
 /// out[..., j, ...] = x[..., indices[j], ...]; indices is 1-D.

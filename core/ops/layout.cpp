@@ -255,11 +255,36 @@ std::vector<Tensor> split(const Tensor& x, std::span<const int64_t> sizes, int64
   return pieces;
 }
 
+namespace {
+
+// The pieces as one view, when they already lie side by side in one storage.
+std::optional<Tensor> joined_view(std::span<const Tensor> pieces, const Shape& shape,
+                                  int64_t axis) {
+  const Tensor& first = pieces[0];
+  if (shape.numel() == 0) return std::nullopt;
+  int64_t offset = 0;  // of the next piece
+  for (const Tensor& piece : pieces) {
+    if (!piece.defined() || piece.storage() != first.storage() || piece.dtype() != first.dtype())
+      return std::nullopt;
+    if (&piece == &first) offset = first.offset();
+    if (piece.offset() != offset) return std::nullopt;
+    for (int64_t i = 0; i < shape.rank(); ++i)
+      if ((shape[i] > 1 || i == axis) && piece.strides()[i] != first.strides()[i])
+        return std::nullopt;
+    offset += times(piece.shape()[axis], first.strides()[axis]);
+  }
+  return view_of(first, 0, shape, first.strides());
+}
+
+}  // namespace
+
 Tensor split_backward(std::span<const Tensor> pieces, std::span<const int64_t> sizes,
                       const Shape& shape, int64_t axis) {
+  axis = normalize_axis("split", axis, shape.rank());
   const auto first = std::find_if(pieces.begin(), pieces.end(),
                                   [](const Tensor& piece) { return piece.defined(); });
   TENDRIL_CHECK(first != pieces.end(), "[split] no piece has a gradient");
+  if (const auto joined = joined_view(pieces, shape, axis)) return *joined;
   const Tensor result = Tensor::empty(shape, first->dtype(), first->device());
   int64_t begin = 0;
   for (size_t i = 0; i < pieces.size(); ++i) {

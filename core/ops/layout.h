@@ -56,7 +56,8 @@ TENDRIL_API std::vector<int64_t> split_sizes(int64_t total, int64_t size);
 TENDRIL_API std::vector<Tensor> split(const Tensor& x, std::span<const int64_t> sizes,
                                       int64_t axis);
 /// The gradient (of `shape`): the pieces side by side; an undefined piece is zero. At least one is
-/// defined.
+/// defined. A view, without copying, when the pieces are neighbours in memory already: attention's
+/// backward writes the gradients of q, k and v so, for a joint projection that was split.
 TENDRIL_API Tensor split_backward(std::span<const Tensor> pieces, std::span<const int64_t> sizes,
                                   const Shape& shape, int64_t axis);
 

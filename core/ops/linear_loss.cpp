@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/linear_loss.h>
 
 #include <algorithm>
@@ -187,10 +186,9 @@ Outcome walk(const Tensor& x, const Tensor& weight, const Tensor& bias, const Ta
   return outcome;
 }
 
-Outcome linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                             const Targets& targets, DType dtype, double smoothing,
-                             const std::vector<double>* factors, LinearWanted wanted,
-                             int64_t chunk_rows) {
+Outcome walk_rows(const Tensor& x, const Tensor& weight, const Tensor& bias, const Targets& targets,
+                  DType dtype, double smoothing, const std::vector<double>* factors,
+                  LinearWanted wanted, int64_t chunk_rows) {
   const Tensor rows = reshape(x, {targets.rows(), x.size(-1)});
   Outcome outcome = dtype == f64 ? walk<double>(cast(rows, f64), cast(weight, f64), bias, targets,
                                                 smoothing, factors, wanted, chunk_rows)
@@ -200,18 +198,62 @@ Outcome linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
   return outcome;
 }
 
-void scale(const Tensor& x, double factor) {
+// `dtype` is that of the operands when they have a common one; sums run in f32 or f64.
+LinearLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
+                                const Tensor& bias, const CrossEntropyOptions& options, DType dtype,
+                                LinearWanted wanted, int64_t chunk_rows) {
+  const char* op = "linear_cross_entropy";
+  const DType wide = accumulate_dtype(dtype);
+  const Targets targets = checked_targets(op, target, weight.size(0), options.ignore_index);
+  std::vector<double> factors;
+  if (wanted.any())
+    factors = row_gradients(op, full({}, 1.0, wide), targets, target.shape(), options.reduction);
+  auto outcome = walk_rows(x, weight, bias, targets, wide, options.label_smoothing,
+                           wanted.any() ? &factors : nullptr, wanted, chunk_rows);
+  return {reduce_rows(outcome.losses, targets, target.shape(), wide, options.reduction),
+          std::move(outcome.gradients)};
+}
+
+LinearGradients linear_cross_entropy_backward(const Tensor& g, const Tensor& x,
+                                              const Tensor& weight, const Tensor& target,
+                                              const Tensor& bias,
+                                              const CrossEntropyOptions& options, DType dtype,
+                                              LinearWanted wanted, int64_t chunk_rows) {
+  const char* op = "linear_cross_entropy_backward";
+  const Targets targets = checked_targets(op, target, weight.size(0), options.ignore_index);
+  const auto factors = row_gradients(op, g, targets, target.shape(), options.reduction);
+  return walk_rows(x, weight, bias, targets, accumulate_dtype(dtype), options.label_smoothing,
+                   &factors, wanted, chunk_rows)
+      .gradients;
+}
+
+// x times the scalar g in `dtype`, in x's memory where x has that dtype.
+Tensor scaled(const Tensor& x, const Tensor& g, DType dtype) {
+  const double factor = g.item<double>();
   constexpr int64_t kChunk = 16384;
   const auto run = [&](auto* values) {
     parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
       TENDRIL_ISA_CALL(row_affine_in_place(values + begin, end - begin, factor, 0.0));
     });
   };
-  x.dtype() == f64 ? run(x.data<double>()) : run(x.data<float>());
+  if (factor != 1.0) x.dtype() == f64 ? run(x.data<double>()) : run(x.data<float>());
+  return cast(x, dtype);
 }
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // linear_loss.cu
+LinearLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& target,
+                                const Tensor& bias, const CrossEntropyOptions& options, DType dtype,
+                                LinearWanted wanted, int64_t chunk_rows);
+LinearGradients linear_cross_entropy_backward(const Tensor& g, const Tensor& x,
+                                              const Tensor& weight, const Tensor& target,
+                                              const Tensor& bias,
+                                              const CrossEntropyOptions& options, DType dtype,
+                                              LinearWanted wanted, int64_t chunk_rows);
+Tensor scaled(const Tensor& x, const Tensor& g, DType dtype);
+}  // namespace cuda
 
 namespace {
 
@@ -239,19 +281,12 @@ LinearLoss linear_cross_entropy(const Tensor& x, const Tensor& weight, const Ten
                                 const Tensor& bias, const CrossEntropyOptions& options,
                                 LinearWanted wanted, int64_t chunk_rows) {
   const char* op = "linear_cross_entropy";
-  const DType dtype = accumulate_dtype(checked_dtype(op, x, weight, target, bias, options));
+  const DType dtype = checked_dtype(op, x, weight, target, bias, options);
   TENDRIL_CHECK(!wanted.any() || options.reduction != Reduction::none, "[", op,
                 "] gradients along with the loss need Reduction::mean or sum; for none call "
                 "linear_cross_entropy_backward");
-  const Targets targets = checked_targets(op, target, weight.size(0), options.ignore_index);
-  std::vector<double> factors;
-  if (wanted.any())
-    factors = row_gradients(op, full({}, 1.0, dtype), targets, target.shape(), options.reduction);
-  auto outcome = TENDRIL_ON_DEVICE(
-      x, linear_cross_entropy(x, weight, bias, targets, dtype, options.label_smoothing,
-                              wanted.any() ? &factors : nullptr, wanted, chunk_rows));
-  return {reduce_rows(outcome.losses, targets, target.shape(), dtype, options.reduction),
-          std::move(outcome.gradients)};
+  return TENDRIL_ON_DEVICE(
+      x, linear_cross_entropy(x, weight, target, bias, options, dtype, wanted, chunk_rows));
 }
 
 LinearGradients linear_cross_entropy_backward(const Tensor& g, const Tensor& x,
@@ -260,21 +295,25 @@ LinearGradients linear_cross_entropy_backward(const Tensor& g, const Tensor& x,
                                               const CrossEntropyOptions& options,
                                               LinearWanted wanted, int64_t chunk_rows) {
   const char* op = "linear_cross_entropy_backward";
-  const DType dtype = accumulate_dtype(checked_dtype(op, x, weight, target, bias, options));
+  const DType dtype = checked_dtype(op, x, weight, target, bias, options);
   require_same_device(op, x, g);
-  const Targets targets = checked_targets(op, target, weight.size(0), options.ignore_index);
-  const auto factors = row_gradients(op, g, targets, target.shape(), options.reduction);
-  return TENDRIL_ON_DEVICE(
-             x, linear_cross_entropy(x, weight, bias, targets, dtype, options.label_smoothing,
-                                     &factors, wanted, chunk_rows))
-      .gradients;
+  check_loss_gradient(op, g, target.shape(), options.reduction);
+  return TENDRIL_ON_DEVICE(x, linear_cross_entropy_backward(g, x, weight, target, bias, options,
+                                                            dtype, wanted, chunk_rows));
 }
 
-LinearGradients scale_gradients(LinearGradients gradients, const Tensor& g) {
-  const double factor = g.item<double>();
-  if (factor == 1.0) return gradients;
-  for (const Tensor* x : {&gradients.x, &gradients.weight, &gradients.bias})
-    if (x->defined()) TENDRIL_ON_DEVICE(*x, scale(*x, factor));
+bool can_scale(const LinearGradients& gradients, const Tensor& g) {
+  return gradients.any() && (g.device().is_cuda() || std::isfinite(g.item<double>()));
+}
+
+LinearGradients scale_gradients(LinearGradients gradients, const Tensor& g, DType x, DType weight,
+                                DType bias) {
+  const auto scale = [&](Tensor& gradient, DType dtype) {
+    if (gradient.defined()) gradient = TENDRIL_ON_DEVICE(gradient, scaled(gradient, g, dtype));
+  };
+  scale(gradients.x, x);
+  scale(gradients.weight, weight);
+  scale(gradients.bias, bias);
   return gradients;
 }
 

@@ -14,7 +14,8 @@
 namespace tendril::ops {
 
 /// In f32 or f64, whatever the operands' dtypes are: so they can be scaled before they are rounded.
-/// Undefined where not asked for.
+/// Only the gradient of a bf16 x is rounded at once on a GPU, where it is as large as the model's
+/// activations. Undefined where not asked for.
 struct LinearGradients {
   Tensor x, weight, bias;
   bool any() const { return x.defined() || weight.defined() || bias.defined(); }
@@ -46,7 +47,12 @@ TENDRIL_API LinearGradients linear_cross_entropy_backward(const Tensor& g, const
                                                           const CrossEntropyOptions& options,
                                                           LinearWanted wanted,
                                                           int64_t chunk_rows = 0);
-/// gradients times the scalar g, in place: nobody else may hold them.
-TENDRIL_API LinearGradients scale_gradients(LinearGradients gradients, const Tensor& g);
+/// Whether scale_gradients may be used: it may not on the CPU for a g that is not finite, where 0
+/// times infinity would be NaN in ignored rows; on a GPU, which need not be waited for, 0 stays 0.
+TENDRIL_API bool can_scale(const LinearGradients& gradients, const Tensor& g);
+/// gradients times the scalar g, each in its dtype; in place where it has that dtype already, so
+/// nobody else may hold them.
+TENDRIL_API LinearGradients scale_gradients(LinearGradients gradients, const Tensor& g, DType x,
+                                            DType weight, DType bias);
 
 }  // namespace tendril::ops

@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/matmul.h>
 
 #include <tendril/core/cpu/gemm.h>
@@ -18,8 +17,8 @@ tendril::cpu::MatrixView matrix(const Tensor& x, int64_t offset) {
   return {data, x.dtype(), x.strides()[rank - 2], x.strides()[rank - 1]};
 }
 
-// `out` is contiguous (batch..., M, N); a and b are expanded to its batch axes. `bias` (N), in the
-// dtype of the sums, may be undefined.
+// `out` is contiguous (batch..., M, N); a and b are expanded to its batch axes. `bias` (N) may be
+// undefined.
 void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& out) {
   if (out.numel() == 0) return;
   const int64_t rank = out.rank(), M = out.size(-2), N = out.size(-1), K = a.size(-1);
@@ -33,10 +32,12 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& 
     return strides;
   };
   const Strides a_strides = batch_strides(a), b_strides = batch_strides(b);
+  const Tensor sum_bias =
+      bias.defined() ? contiguous(cast(bias, accumulate_dtype(out.dtype()))) : Tensor();
   const auto one = [&](int64_t index) {
     tendril::cpu::GemmOutput c{
         static_cast<char*>(out.raw_data()) + index * M * N * size_of(out.dtype()), out.dtype(), N};
-    if (bias.defined()) c.bias = bias.raw_data();
+    if (bias.defined()) c.bias = sum_bias.raw_data();
     tendril::cpu::gemm(M, N, K, matrix(a, offset_of(index, batch, a_strides)),
                        matrix(b, offset_of(index, batch, b_strides)), c);
   };
@@ -53,6 +54,10 @@ void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& 
 }
 
 }  // namespace cpu
+
+namespace cuda {
+void matmul(const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& out);  // matmul.cu
+}
 
 namespace {
 
@@ -112,9 +117,7 @@ Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias, DType dtype
   shape.push_back(a.size(-2));
   shape.push_back(b.size(-1));
   Tensor out = Tensor::empty(shape, dtype, a.device());
-  const Tensor sum_bias =
-      bias.defined() ? contiguous(cast(bias, accumulate_dtype(dtype))) : Tensor();
-  TENDRIL_ON_DEVICE(a, matmul(expanded(a), expanded(b), sum_bias, out));
+  TENDRIL_ON_DEVICE(a, matmul(expanded(a), expanded(b), bias, out));
   return out;
 }
 
@@ -124,15 +127,21 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
   return product(a, b, {}, promote(a.dtype(), b.dtype()));
 }
 
+// The sums are f32 whatever the operands: a gradient wanted in f32 is not rounded to their dtype on
+// the way.
+Tensor gradient_product(const Tensor& a, const Tensor& b, DType wanted) {
+  return product(a, b, {}, promote(promote(a.dtype(), b.dtype()), wanted));
+}
+
 Tensor matmul_backward_a(const Tensor& g, const Tensor& b, const Shape& a_shape, DType a_dtype) {
-  return cast(sum_to(matmul(g, swap_last(b)), a_shape), a_dtype);
+  return cast(sum_to(gradient_product(g, swap_last(b), a_dtype), a_shape), a_dtype);
 }
 
 Tensor matmul_backward_b(const Tensor& g, const Tensor& a, const Shape& b_shape, DType b_dtype) {
   if (b_shape.rank() == 2 && a.rank() > 2) {  // the sum over the batch is part of the product
-    return cast(matmul(swap_last(as_rows(a)), as_rows(g)), b_dtype);
+    return cast(gradient_product(swap_last(as_rows(a)), as_rows(g), b_dtype), b_dtype);
   }
-  return cast(sum_to(matmul(swap_last(a), g), b_shape), b_dtype);
+  return cast(sum_to(gradient_product(swap_last(a), g, b_dtype), b_shape), b_dtype);
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -150,12 +159,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 }
 
 Tensor linear_backward_x(const Tensor& g, const Tensor& weight, DType dtype) {
-  return cast(reshape(matmul(as_rows(g), weight), with_last(g, weight.size(1))), dtype);
+  const Tensor dx = gradient_product(as_rows(g), weight, dtype);
+  return cast(reshape(dx, with_last(g, weight.size(1))), dtype);
 }
 
 Tensor linear_backward_weight(const Tensor& g, const Tensor& x, DType dtype, bool column_major) {
   if (column_major) return swap_last(linear_backward_weight(x, g, dtype));
-  return cast(matmul(swap_last(as_rows(g)), as_rows(x)), dtype);
+  return cast(gradient_product(swap_last(as_rows(g)), as_rows(x), dtype), dtype);
 }
 
 }  // namespace tendril::ops

@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/norm_layers.h>
 
 #include <vector>
@@ -7,6 +6,7 @@
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/elements.h>
 #include <tendril/core/ops/norm_rows.h>
+#include <tendril/core/ops/pointwise.h>
 #include <tendril/core/threads.h>
 
 namespace tendril::ops {
@@ -175,8 +175,40 @@ NormGradients rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& 
   });
 }
 
+AddLayerNormResult add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                  const Tensor& bias, double eps, int64_t rows) {
+  const Tensor sum = add(x, residual);
+  const LayerNormResult norm = layer_norm(sum, weight, bias, eps, rows);
+  return {sum, norm.y, norm.mean, norm.rstd};
+}
+
+NormGradients add_layer_norm_backward(const Tensor& g, const Tensor& g_sum, const Tensor& sum,
+                                      const Tensor& weight, const Tensor& mean, const Tensor& rstd,
+                                      bool with_weight, bool with_bias) {
+  const NormGradients gradients =
+      layer_norm_backward(g, sum, weight, mean, rstd, with_weight, with_bias);
+  if (g_sum.defined()) accumulate(gradients.x, g_sum);
+  return gradients;
+}
+
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // norm_layers.cu and norm_layers_backward.cu
+LayerNormResult layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
+                           int64_t rows);
+NormGradients layer_norm_backward(const Tensor& g, const Tensor& x, const Tensor& weight,
+                                  const Tensor& mean, const Tensor& rstd, bool with_weight,
+                                  bool with_bias);
+RmsNormResult rms_norm(const Tensor& x, const Tensor& weight, double eps, int64_t rows);
+NormGradients rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& weight,
+                                const Tensor& rstd, bool with_weight);
+AddLayerNormResult add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                  const Tensor& bias, double eps, int64_t rows);
+NormGradients add_layer_norm_backward(const Tensor& g, const Tensor& g_sum, const Tensor& sum,
+                                      const Tensor& weight, const Tensor& mean, const Tensor& rstd,
+                                      bool with_weight, bool with_bias);
+}  // namespace cuda
 
 namespace {
 
@@ -241,6 +273,25 @@ NormGradients rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& 
                                 const Tensor& rstd, bool with_weight) {
   check_backward("rms_norm_backward", g, x, rstd);
   return TENDRIL_ON_DEVICE(x, rms_norm_backward(g, x, weight, rstd, with_weight));
+}
+
+AddLayerNormResult add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                  const Tensor& bias, double eps) {
+  const int64_t rows = checked_rows("add_layer_norm", x, weight, bias, eps);
+  require_same_device("add_layer_norm", x, residual);
+  TENDRIL_CHECK(residual.shape() == x.shape() && residual.dtype() == x.dtype(),
+                "[add_layer_norm] the summands differ; got ", x.shape(), " ", x.dtype(), " and ",
+                residual.shape(), " ", residual.dtype(), "; they must be alike");
+  return TENDRIL_ON_DEVICE(x, add_layer_norm(x, residual, weight, bias, eps, rows));
+}
+
+NormGradients add_layer_norm_backward(const Tensor& g, const Tensor& g_sum, const Tensor& sum,
+                                      const Tensor& weight, const Tensor& mean, const Tensor& rstd,
+                                      bool with_weight, bool with_bias) {
+  check_backward("add_layer_norm_backward", g, sum, rstd);
+  if (g_sum.defined()) check_backward("add_layer_norm_backward", g_sum, sum, rstd);
+  return TENDRIL_ON_DEVICE(
+      sum, add_layer_norm_backward(g, g_sum, sum, weight, mean, rstd, with_weight, with_bias));
 }
 
 }  // namespace tendril::ops

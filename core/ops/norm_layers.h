@@ -8,6 +8,8 @@
 // rms_norm (Zhang and Sennrich 2019): h = x rstd, rstd = 1 / sqrt(mean(x^2) + eps)
 //   y = h weight
 //   m = g weight; dx = rstd (m - h mean(m h)); dweight = sum_rows g h
+// add_layer_norm: s = x + residual, rounded to their dtype; y = layer_norm(s)
+//   dx = dresidual = the gradient of layer_norm + g_sum, the gradient that reaches s elsewhere
 #pragma once
 
 #include <tendril/core/tensor.h>
@@ -19,6 +21,9 @@ struct LayerNormResult {
 };
 struct RmsNormResult {
   Tensor y, rstd;
+};
+struct AddLayerNormResult {
+  Tensor sum, y, mean, rstd;
 };
 struct NormGradients {
   Tensor x, weight, bias;
@@ -35,5 +40,15 @@ TENDRIL_API NormGradients layer_norm_backward(const Tensor& g, const Tensor& x,
 TENDRIL_API RmsNormResult rms_norm(const Tensor& x, const Tensor& weight, double eps);
 TENDRIL_API NormGradients rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& weight,
                                             const Tensor& rstd, bool with_weight);
+
+/// x and residual are alike. One pass over them where layer_norm(add(x, residual)) takes two.
+TENDRIL_API AddLayerNormResult add_layer_norm(const Tensor& x, const Tensor& residual,
+                                              const Tensor& weight, const Tensor& bias, double eps);
+/// g is the gradient of y; g_sum, that of the sum, may be undefined. The result's x is the gradient
+/// of both x and residual.
+TENDRIL_API NormGradients add_layer_norm_backward(const Tensor& g, const Tensor& g_sum,
+                                                  const Tensor& sum, const Tensor& weight,
+                                                  const Tensor& mean, const Tensor& rstd,
+                                                  bool with_weight, bool with_bias);
 
 }  // namespace tendril::ops

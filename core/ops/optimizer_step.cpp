@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include <tendril/core/cpu/scratch.h>
 #include <tendril/core/for_each_tensor.h>
 #include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/copy.h>
@@ -109,7 +110,13 @@ void for_each_block(const Tensor& parameter, const Tensor& gradient, C* master, 
 template <class Run>
 void visit_step(const char* op, const Tensor& parameter, const Tensor& gradient,
                 const Tensor& master, const Run& run) {
-  const Tensor dense = contiguous(gradient);
+  // Small parameters are updated by several threads at once: a copy is the thread's own memory.
+  const tendril::cpu::Scratch copied(gradient.is_contiguous() ? 0 : gradient.nbytes());
+  Tensor dense = gradient;
+  if (!gradient.is_contiguous()) {
+    dense = Tensor::external(copied.data(), gradient.shape(), gradient.dtype());
+    copy(dense, gradient);
+  }
   visit_floating(op, parameter.dtype(), [&]<class P>(TypeTag<P>) {
     using C = std::conditional_t<std::is_same_v<P, double>, double, float>;
     C* const exact = std::is_same_v<P, C> ? nullptr : master.data<C>();

@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/rearrange.h>
 
 #include <algorithm>
@@ -80,6 +79,13 @@ void zero_below_diagonal(const Tensor& x, int64_t diagonal) {
 }
 
 }  // namespace cpu
+
+namespace cuda {  // rearrange.cu
+
+void zero_above_diagonal(const Tensor& x, int64_t diagonal);
+void zero_below_diagonal(const Tensor& x, int64_t diagonal);
+
+}  // namespace cuda
 
 Tensor cat(const std::vector<Tensor>& parts, int64_t axis) {
   TENDRIL_CHECK(!parts.empty(), "[cat] needs at least one tensor");

@@ -47,17 +47,17 @@ void reduce_rows(const T* x, const ReduceLayout& layout, const Reducer& reducer,
   if (chunks <= 1) {  // several results per task
     const int64_t per_task = kReduceChunk / std::max<int64_t>(n, 4);
     parallel_for(layout.results, per_task, [&](int64_t begin, int64_t end) {
-      const Scratch<T> scratch(dense ? 0 : n);
-      for (int64_t i = begin; i < end; ++i) out[i] = part(i, 0, n, scratch.data());
+      const ThreadScratch<T> scratch(dense ? 0 : n);
+      for (int64_t i = begin; i < end; ++i) out[i] = part(i, 0, n, scratch.get());
     });
     return;
   }
   const Scratch<Partial> partials(layout.results * chunks);  // several tasks per result
   parallel_for(layout.results * chunks, 1, [&](int64_t begin, int64_t end) {
-    const Scratch<T> scratch(dense ? 0 : kReduceChunk);
+    const ThreadScratch<T> scratch(dense ? 0 : kReduceChunk);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t start = i % chunks * kReduceChunk;
-      partials[i] = part(i / chunks, start, std::min(kReduceChunk, n - start), scratch.data());
+      partials[i] = part(i / chunks, start, std::min(kReduceChunk, n - start), scratch.get());
     }
   });
   for (int64_t i = 0; i < layout.results; ++i) {
@@ -74,8 +74,8 @@ void transpose_and_reduce(const T* x, int64_t stride, int64_t rows, int64_t colu
                           int64_t first_result, int64_t start) {
   constexpr int64_t kTogether = 16;
   const int64_t distance = rows + 16;  // of dense rows; powers of two would collide in the cache
-  const Scratch<T> scratch(kTogether * distance);
-  T* const dense = scratch.data();
+  const ThreadScratch<T> scratch(kTogether * distance);
+  T* const dense = scratch.get();
   for (int64_t first = 0; first < columns; first += kTogether) {
     const int64_t width = std::min(kTogether, columns - first);
     for (int64_t r = 0; r < rows; ++r)

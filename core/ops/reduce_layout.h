@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include <tendril/core/cpu/scratch.h>
 #include <tendril/core/strided.h>
 #include <tendril/core/tensor.h>
 
@@ -37,7 +38,12 @@ Shape reduced_shape(const Shape& shape, const Shape& axes, bool keepdim);
 Tensor expand_result(const char* op, const Tensor& y, const Shape& x_shape, const Shape& axes,
                      bool keepdim);
 
-/// Uninitialised memory from the caching allocator; for a count of 0 there is none.
+/// Uninitialised memory inside a chunk of parallel_for, until the end of the scope.
+template <class T>
+using ThreadScratch = tendril::cpu::ScratchArray<T>;
+
+/// Uninitialised memory from the caching allocator that may be returned, for the calling thread
+/// outside of parallel_for; for a count of 0 there is none.
 template <class T>
 class Scratch {
  public:

@@ -71,10 +71,11 @@ Tensor prod_backward(const Tensor& g, const Tensor& x, const Shape& axes) {
     const Scratch<double> dy = dense_values<T, double>(g);
     parallel_for(layout.results, std::max<int64_t>(1, kReduceChunk / n),
                  [&](int64_t begin, int64_t end) {
-                   const Scratch<double> values(n), before(n);
+                   const ThreadScratch<double> value_memory(n), before_memory(n);
+                   double *values = value_memory.get(), *before = before_memory.get();
                    for (int64_t result = begin; result < end; ++result) {
                      gather_range(x.data<T>() + offset_of(result, layout.kept, layout.kept_strides),
-                                  layout.reduced, layout.reduced_strides, 0, n, values.data());
+                                  layout.reduced, layout.reduced_strides, 0, n, values);
                      double product = dy[result];
                      for (int64_t i = 0; i < n; ++i) before[i] = product, product *= values[i];
                      T* out = dx.data<T>() + offset_of(result, places.kept, places.kept_strides);

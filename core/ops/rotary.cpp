@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/rotary.h>
 
 #include <algorithm>
@@ -110,6 +109,12 @@ Tensor rotate(const Tensor& x, double theta, int64_t offset, bool interleaved, d
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // rotary.cu
+
+Tensor rotate(const Tensor& x, double theta, int64_t offset, bool interleaved, double direction);
+
+}  // namespace cuda
 
 namespace {
 

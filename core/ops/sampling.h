@@ -10,7 +10,7 @@ namespace tendril::ops {
 /// Draws `count` indices per row of weights (..., V) -> i64 (..., count), with probability in
 /// proportion to the weights. Without replacement no index comes twice in a row, so a row needs
 /// `count` positive weights. Error for negative, infinite or NaN weights and for rows without a
-/// positive one. On a GPU the host draws, and waits.
+/// positive one.
 TENDRIL_API Tensor multinomial(const Tensor& weights, int64_t count, bool replacement,
                                const RandomKey& key);
 

@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/sort.h>
 
 #include <algorithm>
@@ -7,6 +6,7 @@
 
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/reduce_layout.h>
+#include <tendril/core/ops/sort_key.h>
 #include <tendril/core/threads.h>
 
 namespace tendril::ops {
@@ -15,27 +15,6 @@ namespace {
 
 // The numbers are mapped to unsigned keys of the same order; keys and positions then sort as
 // integers.
-template <class T>
-using KeyOf = std::conditional_t<sizeof(compute_t<T>) == 8, uint64_t, uint32_t>;
-
-template <class T>
-KeyOf<T> sort_key(T x) {
-  using Key = KeyOf<T>;
-  constexpr Key kSign = Key{1} << (8 * sizeof(Key) - 1);
-  if constexpr (is_floating(dtype_of<T>())) {
-    const compute_t<T> value = static_cast<compute_t<T>>(x) + 0;  // -0 becomes 0
-    if (value != value) return static_cast<Key>(-1);
-    Key bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits & kSign ? ~bits
-                        : bits | kSign;  // the larger a negative number's bits, the smaller it is
-  } else if constexpr (std::is_signed_v<T>) {
-    return static_cast<Key>(x) ^ kSign;
-  } else {
-    return static_cast<Key>(x);
-  }
-}
-
 template <class Key>
 struct Entry {
   Key key;
@@ -97,16 +76,17 @@ void sort_lines(const Tensor& x, int64_t axis, int64_t n, int64_t k, bool descen
   if (indices.numel() == 0) return;
   const Lines from(x, axis), to(indices, axis);
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
-    using Key = KeyOf<T>;
+    using Key = SortKey<T>;
     const Key flip = descending ? static_cast<Key>(-1) : Key{0};
     parallel_for(
         from.shape.numel(), std::max<int64_t>(1, 2048 / n), [&](int64_t begin, int64_t end) {
-          const Scratch<Entry<Key>> entries(n), spare(n);
+          const ThreadScratch<Entry<Key>> entry_memory(n), spare(n);
+          Entry<Key>* const entries = entry_memory.get();
           for (int64_t line = begin; line < end; ++line) {
             const T* source = x.data<T>() + from.start(line);
             for (int64_t i = 0; i < n; ++i)
               entries[i] = {sort_key(source[i * from.step]) ^ flip, i};
-            const Entry<Key>* sorted = first_in_order(entries.data(), spare.data(), n, k);
+            const Entry<Key>* sorted = first_in_order(entries, spare.get(), n, k);
             const int64_t start = to.start(line);
             for (int64_t i = 0; i < k; ++i) {
               indices.data<int64_t>()[start + i * to.step] = sorted[i].index;
@@ -145,6 +125,14 @@ Tensor sort_backward(const Tensor& g, const Tensor& indices, const Shape& x_shap
 }
 
 }  // namespace cpu
+
+namespace cuda {  // sort.cu
+
+void sort_lines(const Tensor& x, int64_t axis, int64_t n, int64_t k, bool descending,
+                const Tensor& values, const Tensor& indices);
+Tensor sort_backward(const Tensor& g, const Tensor& indices, const Shape& x_shape, int64_t axis);
+
+}  // namespace cuda
 
 namespace {
 

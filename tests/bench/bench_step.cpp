@@ -2,10 +2,14 @@
 //
 //   bench_step                                        nanoGPT's CPU setting
 //   bench_step --n_layer 12 --n_head 12 --n_embd 768 --context 256 --vocab_size 50257
+//   bench_step --device cuda --bf16 --n_layer 12 --n_head 12 --n_embd 768 --context 1024
+//     --vocab_size 50304 --batch_size 32
 //   bench_step --json                                 one line for programs (compare_pytorch.py)
 #include <tendril/tendril.h>
 
+#include <cmath>
 #include <cstdio>
+#include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -19,6 +23,7 @@ struct Options {
   int64_t steps = 50, warmup = 5;
   int threads = 0;
   uint64_t seed = 1;
+  std::string device = "cpu";
   bool json = false, use_bf16 = false;
 };
 
@@ -36,6 +41,7 @@ void declare(CLI::App& app, Options& o) {
   positive("--steps", o.steps, "Measured steps");
   positive("--warmup", o.warmup, "Steps before the measurement");
   positive("--threads", o.threads, "CPU threads; all cores without it");
+  app.add_option("--device", o.device, "Where to train")->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_flag("--json", o.json, "Print one JSON object on one line");
   app.add_flag("--bf16", o.use_bf16,
                "Weights and activations in bf16, f32 masters in the optimizer");
@@ -53,21 +59,26 @@ int run(const Options& o) {
                           .attn_pdrop = 0.0,
                           .resid_pdrop = 0.0});
   if (o.use_bf16) model.to(bf16);  // the optimizer then keeps f32 masters
+  const Device device = o.device == "cuda" ? Device::cuda() : Device::cpu();
+  model.to(device);
   const std::vector<Tensor> parameters = model.parameters();
   optim::AdamW optimizer(parameters, {.lr = 1e-4});
-  const Tensor tokens = randint(0, o.vocab_size, {o.batch_size, o.context});
-  const Tensor targets = randint(0, o.vocab_size, {o.batch_size, o.context});
+  const Tensor tokens = to(randint(0, o.vocab_size, {o.batch_size, o.context}), device);
+  const Tensor targets = to(randint(0, o.vocab_size, {o.batch_size, o.context}), device);
+  Tensor loss;
   const auto step = [&] {
     optimizer.zero_grad();
-    const Tensor loss = model.loss(tokens, targets);
+    loss = model.loss(tokens, targets);
     loss.backward();
     optim::clip_grad_norm(parameters, 1.0);
     optimizer.step();
-    return loss.item<double>();
+    loss = loss.detach();  // a GPU goes on: the loss is read at the end
   };
   const double count = static_cast<double>(o.batch_size * o.context);
-  bench::print_timing(bench::time_steps(o.warmup, o.steps, step),
-                      model.flops_per_token(o.context) * count, count, o.json);
+  const bench::StepTiming timing = bench::time_steps(o.warmup, o.steps, step, device);
+  const double last = loss.item<double>();
+  TENDRIL_CHECK(std::isfinite(last), "[bench_step] the loss must stay finite; got ", last);
+  bench::print_timing(timing, model.flops_per_token(o.context) * count, count, o.json);
   return 0;
 }
 

@@ -1,0 +1,184 @@
+// The products come from cuBLASLt; one pass over the wide tensors does all that stands between
+// them. It is bound by memory: 16-byte accesses, each number read and written once.
+#include <cstdlib>
+
+#include <tendril/core/ops/convert.h>
+#include <tendril/core/ops/feed_forward_weights.h>
+#include <tendril/core/ops/functors.h>
+#include <tendril/core/ops/layout.h>
+#include <tendril/core/ops/op_list.h>
+#include <tendril/core/cuda/product.cuh>
+#include <tendril/core/cuda/vector.cuh>
+
+namespace tendril::ops::cuda {
+namespace {
+
+using tendril::cuda::Epilogue;
+using tendril::cuda::kVector;
+using tendril::cuda::load_vector;
+using tendril::cuda::store_vector;
+using tendril::cuda::Vector;
+
+constexpr int kThreads = 256;
+
+enum class Saves { Nothing, Input, Output };
+
+// Calls body(functor, what its derivative reads) for the activation.
+template <class Body>
+void visit_activation(Op activation, Body&& body) {
+  switch (activation) {
+#define UNARY(op, F, kind, saves, ...) \
+  case Op::op:                         \
+    return body(F{}, std::integral_constant<bool, Saves::saves == Saves::Output>{});
+#include <tendril/core/ops/ops.def>
+    default:
+      fail("[feed_forward] no such activation: ", name(activation));
+  }
+}
+
+// a = f(u), or f(z) u
+template <class T, class F>
+struct Activate {
+  using C = compute_t<T>;
+  const T *u, *z;  // z may be null
+  T* a;            // may be u
+
+  template <int N>
+  __device__ void run(int64_t at) const {
+    const auto us = load_vector<T, N>(u + at);
+    Vector<T, N> as;
+    if (z) {
+      const auto zs = load_vector<T, N>(z + at);
+#pragma unroll
+      for (int i = 0; i < N; ++i)
+        as.v[i] = convert<T>(F::value(convert<C>(zs.v[i])) * convert<C>(us.v[i]));
+    } else {
+#pragma unroll
+      for (int i = 0; i < N; ++i) as.v[i] = convert<T>(F::value(convert<C>(us.v[i])));
+    }
+    store_vector<T, N>(a + at, as);
+  }
+};
+
+// From da, which lies in du: a once more, du = da f'(u), or with a gate du = da f(z) and
+// dz = da u f'(z).
+template <class T, class F, bool kGradUsesOutput>
+struct Derive {
+  using C = compute_t<T>;
+  const T *u, *z;  // z and dz may be null
+  T *a, *du, *dz;
+
+  template <int N>
+  __device__ void run(int64_t at) const {
+    const auto us = load_vector<T, N>(u + at), das = load_vector<T, N>(du + at);
+    Vector<T, N> as, dus;
+    if (z) {
+      const auto zs = load_vector<T, N>(z + at);
+      Vector<T, N> dzs;
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const C x = convert<C>(zs.v[i]), f = F::value(x);
+        const C up = convert<C>(us.v[i]), da = convert<C>(das.v[i]);
+        as.v[i] = convert<T>(f * up);
+        dus.v[i] = convert<T>(da * f);
+        dzs.v[i] = convert<T>(F::grad(kGradUsesOutput ? f : x, da * up));
+      }
+      store_vector<T, N>(dz + at, dzs);
+    } else {
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const C x = convert<C>(us.v[i]), f = F::value(x);
+        as.v[i] = convert<T>(f);
+        dus.v[i] = convert<T>(F::grad(kGradUsesOutput ? f : x, convert<C>(das.v[i])));
+      }
+    }
+    store_vector<T, N>(a + at, as);
+    store_vector<T, N>(du + at, dus);
+  }
+};
+
+// Each thread takes one vector; what is left after the last whole one goes element by element.
+template <int N, class Pass>
+__global__ void __launch_bounds__(kThreads) pass_kernel(Pass pass, int64_t count) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * N;
+  if (at + N <= count)
+    pass.template run<N>(at);
+  else
+    for (int64_t i = at; i < count; ++i) pass.template run<1>(i);
+}
+
+// All tensors are dense; fresh ones are aligned, a saved one is where it was allocated.
+template <class T, class Pass>
+void launch(const Tensor& like, const Pass& pass) {
+  constexpr int kWide = kVector<T>;
+  const int64_t count = like.numel();
+  if (count == 0) return;
+  pass_kernel<kWide><<<tendril::cuda::blocks_for(count, int64_t{kThreads} * kWide), kThreads, 0,
+                       tendril::cuda::stream(like.device())>>>(pass, count);
+  TENDRIL_CUDA_CHECK_LAUNCH("feed_forward");
+}
+
+template <class T>
+T* pointer(const Tensor& x) {
+  return x.defined() ? x.data<T>() : nullptr;
+}
+
+template <class T, class F>
+void launch_activate(const Tensor& u, const Tensor& z, const Tensor& a) {
+  launch<T>(u, Activate<T, F>{pointer<T>(u), pointer<T>(z), pointer<T>(a)});
+}
+
+void activate_sums(Op activation, const Tensor& u, const Tensor& z, const Tensor& a) {
+  visit_activation(activation, [&]<class F>(F, auto) {
+    visit_floating("feed_forward", u.dtype(),
+                   [&]<class T>(TypeTag<T>) { launch_activate<T, F>(u, z, a); });
+  });
+}
+
+// Dense out (N, O) = x (N, I) weight (O, I)^T + bias.
+bool multiply(const Tensor& x, const Tensor& weight, const Tensor& out,
+              const tendril::cuda::ProductExtras& extras) {
+  return tendril::cuda::product("feed_forward", x, transpose(weight, 0, 1), out, extras);
+}
+
+// The switch between two ways to the same numbers, for gelu_tanh of 16-bit tensors without a gate:
+// cuBLASLt can apply the function (and its derivative) to the sums before they leave the
+// multiprocessor, which saves a pass over memory but costs the product's kernel more than it saves
+// on some shapes.
+bool gelu_in_product(Op activation, const Tensor& u, const Tensor& z) {
+  static const bool wanted = std::getenv("TENDRIL_CUDA_GELU_IN_PRODUCT") != nullptr;
+  return wanted && activation == Op::gelu_tanh && !z.defined() && size_of(u.dtype()) == 2 &&
+         u.size(1) % 8 == 0;
+}
+
+}  // namespace
+
+// u (and z) from the rows of x; a, which may be u, is what the activation makes of them.
+void activate(const Tensor& x, const FeedForwardWeights& w, Op activation, const Tensor& u,
+              const Tensor& z, const Tensor& a) {
+  if (gelu_in_product(activation, u, z) && !a.is_same(u) &&
+      multiply(x, w.up, a, {.bias = w.up_bias, .epilogue = Epilogue::gelu, .aux = u}))
+    return;
+  multiply(x, w.up, u, {.bias = w.up_bias});
+  if (z.defined()) multiply(x, w.gate, z, {.bias = w.gate_bias});
+  activate_sums(activation, u, z, a);
+}
+
+// du (and dz) from the rows of g, and a.
+void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
+            const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz) {
+  const char* op = "feed_forward_backward";
+  if (gelu_in_product(activation, u, z) &&
+      tendril::cuda::product(op, g, w.down, du, {.epilogue = Epilogue::gelu_gradient, .aux = u})) {
+    return activate_sums(activation, u, z, a);
+  }
+  tendril::cuda::product(op, g, w.down, du);  // da
+  visit_activation(activation, [&]<class F, bool kOutput>(F, std::bool_constant<kOutput>) {
+    visit_floating(op, u.dtype(), [&]<class T>(TypeTag<T>) {
+      launch<T>(u, Derive<T, F, kOutput>{pointer<T>(u), pointer<T>(z), pointer<T>(a),
+                                         pointer<T>(du), pointer<T>(dz)});
+    });
+  });
+}
+
+}  // namespace tendril::ops::cuda

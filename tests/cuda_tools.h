@@ -1,0 +1,33 @@
+// What the tests of the CUDA back end share.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include <tendril/core/cuda.h>
+
+namespace tendril::testing {
+
+/// Whether the running test case must be left out because there is no GPU; says so.
+inline bool skipped_without_gpu() {
+  if (cuda::is_available()) return false;
+  MESSAGE("skipped: ", cuda::is_built() ? "no GPU can be used here" : "built without CUDA");
+  return true;
+}
+
+/// Runs one of many comparisons on the GPU. An Error, also one that only shows when the GPU is
+/// waited for, is a failed check that names the comparison; the others go on.
+template <class Body>
+void check_on_gpu(const std::string& label, const Body& body) {
+  CAPTURE(label);
+  try {
+    body();
+    cuda::synchronize();
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    CHECK_MESSAGE(false, label, ": ", message);
+  }
+}
+
+}  // namespace tendril::testing

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Collects what tests/gpu/run.sh --prebuilt needs into one archive, for a machine that cannot build.
+#
+#   tests/gpu/pack.sh BUILD DIR        DIR/tendril-gpu.tar.gz from a build folder made with -DTENDRIL_CUDA=ON
+#
+# The archive holds the test program and the benchmarks without their symbols in bin/, and libgomp in lib/ for a
+# machine without one. Not in it: the driver, cuBLASLt and the C++ library, which the machine has; Python
+# scripts and the list of tests, which run.sh takes from the source tree.
+set -euo pipefail
+[ $# -eq 2 ] || { sed -n '2,${/^#/!q; s/^# \{0,1\}//; p}' "${BASH_SOURCE[0]}"; exit 2; }
+build=$1
+mkdir -p "$2"
+target=$(cd "$2" && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+mkdir "$folder/bin" "$folder/lib"
+for program in tests/tendril_tests tests/bench/bench_step tests/bench/bench_cuda; do
+  strip -o "$folder/bin/$(basename "$program")" "$build/$program"
+done
+cp -L "$(ldd "$build/tests/tendril_tests" | awk '$1 == "libgomp.so.1" { print $3 }')" "$folder/lib/"
+tar -czf "$target/tendril-gpu.tar.gz" -C "$folder" .
+ls -lh "$target/tendril-gpu.tar.gz"

@@ -1,0 +1,179 @@
+// Fused attention on a GPU against the CPU, at the corners of its tiles: both directions, all
+// paths. Without a GPU there is nothing to compare.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <tendril/core/cuda.h>
+#include <tendril/core/ops/attention.h>
+#include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/layout.h>
+#include <tendril/tendril.h>
+
+using namespace tendril;
+
+namespace {
+
+struct Case {
+  int64_t B, heads, key_heads, queries, keys, D;
+  bool causal = true;
+  int64_t window = 0;
+  double dropout = 0.0, scale = 0.0;
+  enum Mask { none, boolean, additive } mask = none;
+};
+
+const Case kCases[] = {
+    {2, 3, 3, 64, 64, 64},
+    {1, 2, 2, 128, 128, 64},
+    {2, 2, 2, 200, 200, 64},
+    {1, 2, 2, 257, 257, 128},
+    {1, 2, 1, 70, 70, 32},
+    {1, 1, 1, 100, 100, 80},
+    {1, 4, 2, 150, 150, 64},
+    {1, 2, 2, 33, 170, 64},
+    {1, 2, 2, 170, 33, 128},  // the first queries see nothing
+    {1, 2, 1, 300, 300, 64, true, 30},
+    {1, 1, 1, 300, 300, 128, true, 70},
+    {1, 2, 2, 90, 140, 64, false},
+    {1, 1, 1, 1, 77, 128},
+    {1, 1, 1, 77, 1, 64},
+    {1, 2, 2, 150, 152, 64, true, 0, 0.3},
+    {1, 2, 1, 140, 161, 128, true, 0, 0.25},
+    {1, 2, 2, 70, 75, 64, false, 0, 0.0, 0.0, Case::boolean},
+    {2, 2, 1, 130, 130, 128, true, 0, 0.2, 0.0, Case::additive},
+    {1, 2, 2, 60, 60, 64, true, 0, 0.0, -0.2},  // from here on: the general kernels
+    {1, 2, 2, 70, 90, 20, true, 30, 0.2, 0.0, Case::boolean},
+    {1, 1, 1, 66, 66, 200},
+    {1, 2, 2, 5, 0, 64},
+    {1, 2, 2, 0, 5, 64},
+    {1, 2, 2, 5, 5, 0},
+};
+
+Tensor mask_of(const Case& one) {
+  const Shape shape{1, one.heads, one.queries, one.keys};
+  if (one.mask == Case::none) return {};
+  if (one.mask == Case::additive)
+    return randn({one.B, 1, 1, one.keys}, f32, RandomKey{9, 0, Stream::noise});
+  std::vector<uint8_t> values;
+  for (int64_t i = 0; i < shape.numel(); ++i)  // every third query sees nothing
+    values.push_back(i / one.keys % 3 != 0 && i * 7919 % 11 > 2);
+  return ops::cast(Tensor::from(values, shape), bool_);
+}
+
+// (B, H, T, D) as split_heads makes it of a part of a joint projection.
+Tensor heads(const Case& one, int64_t count, int64_t length, uint64_t seed, DType dtype) {
+  const Tensor joint =
+      randn({one.B, length, 3 * count, one.D}, f64, RandomKey{seed, 0, Stream::noise});
+  return ops::transpose(ops::narrow(ops::cast(joint, dtype), 2, count, count), 1, 2);
+}
+
+struct Run {
+  ops::AttentionResult result;
+  ops::AttentionGradients gradients;
+  std::vector<Tensor> all() const {
+    return {result.output, result.lse, gradients.q, gradients.k, gradients.v};
+  }
+};
+
+Run run(const Case& one, DType dtype, DType compute, Device device) {
+  // Rounded to `dtype` first, so that every run has the same inputs.
+  const auto input = [&](int64_t count, int64_t length, uint64_t seed) {
+    return to(ops::cast(heads(one, count, length, seed, dtype), compute), device);
+  };
+  const Tensor q = input(one.heads, one.queries, 1), k = input(one.key_heads, one.keys, 2),
+               v = input(one.key_heads, one.keys, 3), g = input(one.heads, one.queries, 4);
+  ops::AttentionSettings settings;
+  settings.causal = one.causal;
+  settings.window = one.window;
+  settings.scale = one.scale;
+  settings.dropout = one.dropout;
+  settings.key = {7, 3, Stream::model};
+  if (const Tensor mask = mask_of(one); mask.defined()) settings.mask = to(mask, device);
+  const ops::AttentionResult result = ops::attention(q, k, v, settings);
+  return {result, ops::attention_backward(g, q, k, v, result, settings)};
+}
+
+// The largest difference, relative to the largest number.
+double difference(const Tensor& got, const Tensor& expected) {
+  const std::vector<double> x = to(got, Device::cpu()).to_vector<double>(),
+                            y = expected.to_vector<double>();
+  REQUIRE(got.shape() == expected.shape());
+  double worst = 0.0, scale = 1.0;
+  for (double value : y)
+    if (std::isfinite(value)) scale = std::max(scale, std::fabs(value));
+  for (size_t i = 0; i < x.size(); ++i)
+    if (x[i] != y[i]) worst = std::max(worst, std::fabs(x[i] - y[i]) / scale);
+  return std::isnan(worst) ? INFINITY : worst;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  const Tensor x = ops::contiguous(to(a, Device::cpu())), y = ops::contiguous(to(b, Device::cpu()));
+  return std::memcmp(x.raw_data(), y.raw_data(), static_cast<size_t>(x.nbytes())) == 0;
+}
+
+}  // namespace
+
+TEST_SUITE("attention on CUDA") {
+  TEST_CASE("values and gradients equal the CPU's, the same bits on every run") {
+    if (!cuda::is_available()) return;
+    for (const Case& one : kCases)
+      for (const auto& [dtype, tolerance] : {std::pair{bf16, 0x1p-7}, std::pair{f16, 0x1p-10},
+                                             std::pair{f32, 1e-5}, std::pair{f64, 1e-12}}) {
+        const DType exact = accumulate_dtype(dtype);
+        CAPTURE(dtype);
+        CAPTURE(one.queries);
+        CAPTURE(one.keys);
+        CAPTURE(one.D);
+        CAPTURE(one.dropout);
+        const std::vector<Tensor> expected = run(one, dtype, exact, Device::cpu()).all();
+        const std::vector<Tensor> got = run(one, dtype, dtype, Device::cuda()).all();
+        const std::vector<Tensor> again = run(one, dtype, dtype, Device::cuda()).all();
+        for (size_t i = 0; i < got.size(); ++i) {
+          CAPTURE(i);
+          CHECK(got[i].dtype() == (i == 1 ? exact : dtype));
+          CHECK(difference(got[i], expected[i]) <= tolerance * (i < 2 ? 1 : 2));
+          CHECK(same_bits(got[i], again[i]));
+        }
+      }
+  }
+
+  TEST_CASE("heads are joined without a copy, and so are the gradients of a joint projection") {
+    if (!cuda::is_available()) return;
+    const Case one{2, 3, 3, 40, 40, 64};
+    const Run got = run(one, bf16, bf16, Device::cuda());
+    CHECK(ops::transpose(got.result.output, 1, 2).is_contiguous());
+    const auto rows = [&](const Tensor& x) {
+      return ops::reshape(ops::transpose(x, 1, 2), {2, 40, 3 * 64});
+    };
+    const std::vector<Tensor> pieces{rows(got.gradients.q), rows(got.gradients.k),
+                                     rows(got.gradients.v)};
+    const std::vector<int64_t> sizes(3, 3 * 64);
+    const Tensor joined = ops::split_backward(pieces, sizes, {2, 40, 9 * 64}, -1);
+    CHECK(joined.storage() == got.gradients.q.storage());
+    CHECK(joined.is_contiguous());
+  }
+
+  TEST_CASE("NaN in a query reaches its output and the gradients") {
+    if (!cuda::is_available()) return;
+    for (const DType dtype : {bf16, f32}) {
+      Tensor q = ones({1, 1, 200, 64});
+      q.data<float>()[150 * 64] = std::nanf("");
+      q = to(to(q, dtype), Device::cuda());
+      const Tensor k = to(ones({1, 1, 200, 64}, dtype), Device::cuda());
+      ops::AttentionSettings settings;
+      settings.causal = true;
+      const ops::AttentionResult result = ops::attention(q, k, k, settings);
+      const ops::AttentionGradients gradients =
+          ops::attention_backward(k, q, k, k, result, settings);
+      const auto host = [](const Tensor& x) { return to(x, Device::cpu()).to_vector<double>(); };
+      CHECK(std::isnan(host(result.output)[150 * 64]));
+      CHECK(host(result.output)[149 * 64] == doctest::Approx(1.0));
+      CHECK(host(result.output)[151 * 64] == doctest::Approx(1.0));
+      CHECK(std::isnan(host(gradients.q)[150 * 64]));
+      CHECK(std::isnan(host(gradients.k)[0]));
+      CHECK(std::isnan(host(gradients.v)[0]));
+    }
+  }
+}
