@@ -50,6 +50,13 @@ T uniform(uint32_t bits) {
     return T(static_cast<float>(bits >> 24) * 0x1p-8f);
 }
 
+Tensor moved(const Tensor& made, Device device) {
+  if (device.is_cpu()) return made;
+  const Tensor there = Tensor::empty(made.shape(), made.dtype(), device);
+  ops::copy(there, made);
+  return there;
+}
+
 void require_representable(int64_t low, int64_t last, DType dtype) {
   visit_dtype(dtype, [&]<class T>(TypeTag<T>) {
     if constexpr (std::is_integral_v<T>) {
@@ -87,47 +94,48 @@ Tensor full_like(const Tensor& x, double value) {
   return full(x.shape(), value, x.dtype(), x.device());
 }
 
-Tensor arange(double start, double stop, double step, DType dtype) {
+Tensor arange(double start, double stop, double step, DType dtype, Device device) {
   TENDRIL_CHECK(std::isfinite(start) && std::isfinite(stop) && std::isfinite(step) && step != 0,
                 "[arange] start and stop must be finite and step finite and not 0; got start ",
                 start, ", stop ", stop, ", step ", step);
   const double count = std::max(0.0, std::ceil((stop - start) / step));
   TENDRIL_CHECK(count < 0x1p53, "[arange] too many elements; got start ", start, ", stop ", stop,
                 ", step ", step);
-  return generate(static_cast<int64_t>(count), dtype,
-                  [=](int64_t i) { return start + static_cast<double>(i) * step; });
+  const auto value = [=](int64_t i) { return start + static_cast<double>(i) * step; };
+  return moved(generate(static_cast<int64_t>(count), dtype, value), device);
 }
 
-Tensor arange(int64_t stop, DType dtype) {
+Tensor arange(int64_t stop, DType dtype, Device device) {
   TENDRIL_CHECK(stop >= 0, "[arange] stop must not be negative without a start; got ", stop);
-  return generate(stop, dtype, [](int64_t i) { return i; });
+  return moved(generate(stop, dtype, [](int64_t i) { return i; }), device);
 }
 
-Tensor linspace(double start, double stop, int64_t count, DType dtype) {
+Tensor linspace(double start, double stop, int64_t count, DType dtype, Device device) {
   TENDRIL_CHECK(count >= 0, "[linspace] count must not be negative; got ", count);
   TENDRIL_CHECK(std::isfinite(start) && std::isfinite(stop) && std::isfinite(stop - start),
                 "[linspace] start, stop and their distance must be finite; got ", start, " and ",
                 stop);
   const double step = count > 1 ? (stop - start) / static_cast<double>(count - 1) : 0.0;
   // The second half counts from the end, so that the last element is exactly `stop`.
-  return generate(count, dtype, [=](int64_t i) {
+  const auto value = [=](int64_t i) {
     const int64_t from_end = count - 1 - i;
     return i <= from_end ? start + static_cast<double>(i) * step
                          : stop - static_cast<double>(from_end) * step;
-  });
+  };
+  return moved(generate(count, dtype, value), device);
 }
 
-Tensor eye(int64_t rows, int64_t columns, DType dtype) {
+Tensor eye(int64_t rows, int64_t columns, DType dtype, Device device) {
   if (columns == -1) columns = rows;
   TENDRIL_CHECK(rows >= 0 && columns >= 0, "[eye] sizes must not be negative; got ", rows, " and ",
                 columns);
-  Tensor result = zeros({rows, columns}, dtype);
+  Tensor result = zeros({rows, columns}, dtype, device);
   const int64_t count = std::min(rows, columns);
   if (count > 0) ops::fill(Tensor::view(result.storage(), 0, {count}, {columns + 1}, dtype), 1.0);
   return result;
 }
 
-Tensor rand(const Shape& shape, DType dtype, std::optional<RandomKey> key) {
+Tensor rand(const Shape& shape, DType dtype, std::optional<RandomKey> key, Device device) {
   Tensor result = Tensor::empty(shape, dtype);
   visit_floating("rand", dtype, [&]<class T>(TypeTag<T>) {
     T* data = result.data<T>();
@@ -139,10 +147,10 @@ Tensor rand(const Shape& shape, DType dtype, std::optional<RandomKey> key) {
       });
     });
   });
-  return result;
+  return moved(result, device);
 }
 
-Tensor randn(const Shape& shape, DType dtype, std::optional<RandomKey> key) {
+Tensor randn(const Shape& shape, DType dtype, std::optional<RandomKey> key, Device device) {
   Tensor result = Tensor::empty(shape, dtype);
   visit_floating("randn", dtype, [&]<class T>(TypeTag<T>) {
     T* data = result.data<T>();
@@ -157,11 +165,11 @@ Tensor randn(const Shape& shape, DType dtype, std::optional<RandomKey> key) {
       });
     });
   });
-  return result;
+  return moved(result, device);
 }
 
 Tensor randint(int64_t low, int64_t high, const Shape& shape, DType dtype,
-               std::optional<RandomKey> key) {
+               std::optional<RandomKey> key, Device device) {
   TENDRIL_CHECK(low < high, "[randint] low must be below high; got ", low, " and ", high);
   require_representable(low, high - 1, dtype);
   const uint64_t range = static_cast<uint64_t>(high) - static_cast<uint64_t>(low);
@@ -186,7 +194,7 @@ Tensor randint(int64_t low, int64_t high, const Shape& shape, DType dtype,
       }
     });
   });
-  return result;
+  return moved(result, device);
 }
 
 }  // namespace tendril

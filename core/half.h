@@ -2,6 +2,8 @@
 //   bfloat16: 8 exponent bits, 7 mantissa bits (the upper half of a float)
 //   float16 : 5 exponent bits, 10 mantissa bits (IEEE 754 binary16)
 // Conversions round to nearest even; NaN stays NaN, overflow becomes infinity, subnormals are kept.
+// On a GPU they are single instructions, which give the same bits for everything but a NaN's
+// payload.
 #pragma once
 
 #include <cstdint>
@@ -26,10 +28,16 @@ TENDRIL_HD inline float bits_float(uint32_t u) {
 }
 
 TENDRIL_HD inline uint16_t bfloat16_from_float(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint16_t h;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(x));
+  return h;
+#else
   const uint32_t u = float_bits(x);
   const uint32_t rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
   const uint32_t quiet_nan = (u >> 16) | 0x40u;  // keep sign and payload, set the quiet bit
   return static_cast<uint16_t>((u & 0x7FFFFFFFu) > 0x7F800000u ? quiet_nan : rounded);
+#endif
 }
 
 TENDRIL_HD inline float float_from_bfloat16(uint16_t h) { return bits_float(uint32_t{h} << 16); }
@@ -37,6 +45,11 @@ TENDRIL_HD inline float float_from_bfloat16(uint16_t h) { return bits_float(uint
 // The exponent bias differs by 112, which is subtracted from the exponent field after rounding: a
 // carry out of the mantissa then moves into the exponent, as it should.
 TENDRIL_HD inline uint16_t float16_from_float(float x) {
+#ifdef __CUDA_ARCH__
+  uint16_t h;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
+  return h;
+#else
   const uint32_t u = float_bits(x);
   const uint32_t sign = (u >> 16) & 0x8000u;
   const uint32_t magnitude = u & 0x7FFFFFFFu;
@@ -55,9 +68,15 @@ TENDRIL_HD inline uint16_t float16_from_float(float x) {
   const uint32_t rest = significand & ((1u << shift) - 1u);
   const uint32_t half = 1u << (shift - 1u);
   return static_cast<uint16_t>(sign | (kept + (rest > half || (rest == half && (kept & 1u)))));
+#endif
 }
 
 TENDRIL_HD inline float float_from_float16(uint16_t h) {
+#ifdef __CUDA_ARCH__
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
+  return x;
+#else
   const uint32_t sign = uint32_t{h & 0x8000u} << 16;
   const uint32_t exponent = (h >> 10) & 0x1Fu;
   const uint32_t mantissa = h & 0x3FFu;
@@ -65,6 +84,7 @@ TENDRIL_HD inline float float_from_float16(uint16_t h) {
   if (exponent != 0u) return bits_float(sign | ((exponent + 112u) << 23) | (mantissa << 13));
   const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // 2^-24, exact
   return bits_float(sign | float_bits(magnitude));
+#endif
 }
 
 }  // namespace detail

@@ -22,21 +22,27 @@ void AdamW::add_param_group(const std::vector<NamedTensor>& parameters,
   options_.push_back(options);
 }
 
-void AdamW::update(Slot& slot, const Tensor& gradient, double lr) {
-  const AdamWOptions& options = options_[slot.group];
-  const ops::AdamWState state = {
-      .mean = state_of(slot, "exp_avg"),
-      .square = state_of(slot, "exp_avg_sq"),
-      .max_square = options.amsgrad ? state_of(slot, "max_exp_avg_sq") : Tensor(),
-      .master = master_of(slot)};
-  ops::adamw_step(slot.parameter, gradient, state,
-                  {.lr = lr,
-                   .beta1 = options.beta1,
-                   .beta2 = options.beta2,
-                   .eps = options.eps,
-                   .weight_decay = options.weight_decay,
-                   .step = slot.step,
-                   .maximize = options.maximize});
+void AdamW::update_all(std::span<Slot* const> slots) {
+  std::vector<ops::AdamWUpdate> updates;
+  updates.reserve(slots.size());
+  for (Slot* slot : slots) {
+    const AdamWOptions& options = options_[slot->group];
+    updates.push_back(
+        {.parameter = slot->parameter,
+         .gradient = slot->parameter.grad(),
+         .state = {.mean = state_of(*slot, "exp_avg"),
+                   .square = state_of(*slot, "exp_avg_sq"),
+                   .max_square = options.amsgrad ? state_of(*slot, "max_exp_avg_sq") : Tensor(),
+                   .master = master_of(*slot)},
+         .options = {.lr = lr(slot->group),
+                     .beta1 = options.beta1,
+                     .beta2 = options.beta2,
+                     .eps = options.eps,
+                     .weight_decay = options.weight_decay,
+                     .step = slot->step,
+                     .maximize = options.maximize}});
+  }
+  ops::adamw_steps(updates);
 }
 
 std::vector<std::string> AdamW::state_names(size_t group) const {

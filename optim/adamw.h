@@ -1,6 +1,7 @@
 // AdamW (Loshchilov and Hutter 2019), with PyTorch's formulas and order of operations.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include <tendril/optim/optimizer.h>
@@ -31,7 +32,7 @@ class TENDRIL_API AdamW : public Optimizer {
                        const AdamWOptions& options = {});
 
  protected:
-  void update(Slot& slot, const Tensor& gradient, double lr) override;
+  void update_all(std::span<Slot* const> slots) override;
   std::vector<std::string> state_names(size_t group) const override;
 
  private:

@@ -1,7 +1,4 @@
-#include <tendril/autograd/functions.h>
-#include <tendril/autograd/tape.h>
-#include <tendril/core/for_each_tensor.h>
-#include <tendril/core/ops/optimizer_step.h>
+#include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/profiler.h>
 #include <tendril/optim/clip.h>
 
@@ -23,48 +20,28 @@ std::vector<Tensor> gradients_of(const std::vector<Tensor>& parameters) {
   return gradients;
 }
 
-template <class Body>
-void for_each(const std::vector<Tensor>& gradients, const Body& body) {
-  for_each_tensor(
-      gradients.size(), [&](size_t i) { return gradients[i].numel(); }, body);
-}
-
-double norm_of(const std::vector<Tensor>& gradients, double norm_type) {
-  TENDRIL_CHECK(norm_type == 2.0 || norm_type == INFINITY,
-                "[grad_norm] norm_type must be 2 or infinity; got ", norm_type);
-  std::vector<double> parts(gradients.size());
-  double total = 0.0;
-  if (norm_type == 2.0) {
-    for_each(gradients, [&](size_t i) { parts[i] = ops::sum_of_squares(gradients[i]); });
-    for (const double part : parts) total += part;
-    return std::sqrt(total);
-  }
-  for_each(gradients, [&](size_t i) { parts[i] = ops::largest_magnitude(gradients[i]); });
-  for (const double part : parts)
-    if (part > total || std::isnan(part)) total = part;
-  return total;
-}
-
 }  // namespace
 
 double grad_norm(const std::vector<Tensor>& parameters, double norm_type) {
-  return norm_of(gradients_of(parameters), norm_type);
+  return ops::norm_of_all(gradients_of(parameters), norm_type).item<double>();
+}
+
+Tensor clip_grad_norm_async(const std::vector<Tensor>& parameters, double max_norm,
+                            double norm_type) {
+  const ProfileRange range("clip_grad_norm");
+  TENDRIL_CHECK(max_norm > 0.0, "[clip_grad_norm] max_norm must be positive; got ", max_norm);
+  const std::vector<Tensor> gradients = gradients_of(parameters);
+  const Tensor norm = ops::norm_of_all(gradients, norm_type);
+  ops::clip_all(gradients, norm, max_norm);
+  for (const Tensor& gradient : gradients) gradient.bump_version();
+  return norm;
 }
 
 double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm,
                       const ClipOptions& options) {
-  const ProfileRange range("clip_grad_norm");
-  TENDRIL_CHECK(max_norm > 0.0, "[clip_grad_norm] max_norm must be positive; got ", max_norm);
-  const std::vector<Tensor> gradients = gradients_of(parameters);
-  const double norm = norm_of(gradients, options.norm_type);
+  const double norm = clip_grad_norm_async(parameters, max_norm, options.norm_type).item<double>();
   TENDRIL_CHECK(!options.error_if_nonfinite || std::isfinite(norm),
                 "[clip_grad_norm] the gradients are not finite; got norm ", norm);
-  const double factor = max_norm / (norm + 1e-6);
-  if (!std::isfinite(norm) || factor >= 1.0) return norm;
-  for_each(gradients, [&](size_t i) {
-    const NoGradGuard no_grad;
-    mul_(gradients[i], factor);
-  });
   return norm;
 }
 

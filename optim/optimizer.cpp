@@ -87,12 +87,21 @@ void Optimizer::step() {
     ++slot.step;
     updated.push_back(&slot);
   }
+  update_all(updated);
+}
+
+void Optimizer::update_all(std::span<Slot* const> slots) {
   for_each_tensor(
-      updated.size(), [&](size_t i) { return updated[i]->parameter.numel(); },
+      slots.size(), [&](size_t i) { return slots[i]->parameter.numel(); },
       [&](size_t i) {
         const NoGradGuard no_grad;  // of the thread that runs this
-        update(*updated[i], updated[i]->parameter.grad(), groups_[updated[i]->group].lr);
+        update(*slots[i], slots[i]->parameter.grad(), lr(slots[i]->group));
       });
+}
+
+void Optimizer::update(Slot& slot, const Tensor&, double) {
+  fail("[step] this optimizer overrides neither update() nor update_all(); got the parameter \"",
+       slot.name, "\"");
 }
 
 void Optimizer::zero_grad() {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -68,14 +69,17 @@ class TENDRIL_API Optimizer {
   /// Error for an undefined or integer tensor, a non-leaf, a strided parameter, one that is in this
   /// optimizer already or a second use of a name.
   void register_group(const std::vector<NamedTensor>& parameters, double lr);
-  /// The state tensor of this name; made of zeros when there is none.
+  /// The state tensor of this name, on the parameter's device; made of zeros when there is none.
   static Tensor& state_of(Slot& slot, const std::string& name);
   /// The f32 master of a 16-bit parameter, made from it when there is none; undefined for wider
   /// ones.
   static Tensor master_of(Slot& slot);
 
   /// Applies the rule to one parameter; several threads may do so for different ones at once.
-  virtual void update(Slot& slot, const Tensor& gradient, double lr) = 0;
+  virtual void update(Slot& slot, const Tensor& gradient, double lr);
+  /// Applies the rule to all parameters that have a gradient: with update(), unless a rule whose
+  /// kernels take many parameters at once overrides this instead.
+  virtual void update_all(std::span<Slot* const> slots);
   /// Names of the state tensors that a parameter of this group has after an update, the master
   /// aside.
   virtual std::vector<std::string> state_names(size_t group) const = 0;

@@ -21,19 +21,26 @@ void Sgd::add_param_group(const std::vector<NamedTensor>& parameters, const SgdO
   options_.push_back(options);
 }
 
-void Sgd::update(Slot& slot, const Tensor& gradient, double lr) {
-  const SgdOptions& options = options_[slot.group];
-  const bool with_buffer = options.momentum > 0.0;
-  const ops::SgdState state = {.buffer = with_buffer ? state_of(slot, "momentum_buffer") : Tensor(),
-                               .master = master_of(slot)};
-  ops::sgd_step(slot.parameter, gradient, state,
-                {.lr = lr,
-                 .momentum = options.momentum,
-                 .dampening = options.dampening,
-                 .weight_decay = options.weight_decay,
-                 .nesterov = options.nesterov,
-                 .first = slot.step == 1,
-                 .maximize = options.maximize});
+void Sgd::update_all(std::span<Slot* const> slots) {
+  std::vector<ops::SgdUpdate> updates;
+  updates.reserve(slots.size());
+  for (Slot* slot : slots) {
+    const SgdOptions& options = options_[slot->group];
+    const bool with_buffer = options.momentum > 0.0;
+    updates.push_back(
+        {.parameter = slot->parameter,
+         .gradient = slot->parameter.grad(),
+         .state = {.buffer = with_buffer ? state_of(*slot, "momentum_buffer") : Tensor(),
+                   .master = master_of(*slot)},
+         .options = {.lr = lr(slot->group),
+                     .momentum = options.momentum,
+                     .dampening = options.dampening,
+                     .weight_decay = options.weight_decay,
+                     .nesterov = options.nesterov,
+                     .first = slot->step == 1,
+                     .maximize = options.maximize}});
+  }
+  ops::sgd_steps(updates);
 }
 
 std::vector<std::string> Sgd::state_names(size_t group) const {

@@ -1,6 +1,7 @@
 // Stochastic gradient descent with momentum (Sutskever et al. 2013), with PyTorch's formulas.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include <tendril/optim/optimizer.h>
@@ -29,7 +30,7 @@ class TENDRIL_API Sgd : public Optimizer {
   void add_param_group(const std::vector<NamedTensor>& parameters, const SgdOptions& options = {});
 
  protected:
-  void update(Slot& slot, const Tensor& gradient, double lr) override;
+  void update_all(std::span<Slot* const> slots) override;
   std::vector<std::string> state_names(size_t group) const override;
 
  private:

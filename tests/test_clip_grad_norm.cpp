@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 #include <tendril/autograd/functions.h>
-#include <tendril/core/ops/optimizer_step.h>
+#include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/threads.h>
 #include <tendril/optim/clip.h>
 
@@ -61,6 +61,35 @@ TEST_SUITE("clip_grad_norm") {
     }
     CHECK_THROWS_AS(optim::clip_grad_norm({}, 0.0), Error);
     CHECK_THROWS_AS(optim::clip_grad_norm({}, NAN), Error);
+  }
+
+  TEST_CASE("the norm as a tensor, for steps that do not wait") {
+    const std::vector<Tensor> parameters = {with_gradient({3, 4}), with_gradient({12}, bf16)};
+    const uint32_t version = parameters[0].grad().storage()->version();
+    const Tensor norm = optim::clip_grad_norm_async(parameters, 1.0);
+    CHECK(norm.dtype() == f64);
+    CHECK(norm.rank() == 0);
+    CHECK(norm.item<double>() == 13.0);
+    CHECK(optim::grad_norm(parameters) == doctest::Approx(1.0).epsilon(1e-3));
+    CHECK(parameters[0].grad().storage()->version() != version);
+    CHECK(optim::clip_grad_norm_async({}, 1.0).item<double>() == 0.0);
+    CHECK(optim::clip_grad_norm_async(parameters, 1.0, INFINITY).item<double>() ==
+          doctest::Approx(12.0 / 13.0).epsilon(1e-2));
+  }
+
+  TEST_CASE("a gradient of any layout is scaled where it lies") {
+    const Tensor memory = Tensor::from<float>({1, 2, 3, 4, 5, 6, 7, 8}, {8});
+    const Tensor turned = Tensor::view(memory.storage(), 0, {2, 2}, {1, 2}, f32);
+    const Tensor sparse = Tensor::view(memory.storage(), 5, {2}, {2}, f32);
+    const std::vector<Tensor> both = {turned, sparse};
+    const Tensor norm = ops::norm_of_all(both, 2.0);
+    CHECK(norm.item<double>() == doctest::Approx(std::sqrt(1 + 4 + 9 + 16 + 36 + 64.0)));
+    ops::clip_all(both, full({}, 2.0, f64), 1.0);  // halves all, but for 1e-6
+    const std::vector<float> values = memory.to_vector<float>();
+    for (const int i : {0, 1, 2, 3, 5, 7})
+      CHECK(values[i] == doctest::Approx(0.5 * (i + 1)).epsilon(1e-5));
+    CHECK(values[4] == 5.0f);
+    CHECK(values[6] == 7.0f);
   }
 
   TEST_CASE("a tensor listed twice counts once") {

@@ -34,4 +34,10 @@ bool aligned16(const void* first, const Pointers*... others) {
   return aligned16(first) && aligned16(others...);
 }
 
+/// Whether the pointer allows accesses to N elements at once.
+template <class T, int N>
+bool aligned_for(const T* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % sizeof(Vector<T, N>) == 0;
+}
+
 }  // namespace tendril::cuda

@@ -1,14 +1,13 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/copy.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
 
 #include <tendril/core/cpu/half_convert.h>
 #include <tendril/core/cuda/memory.h>
 #include <tendril/core/ops/convert.h>
+#include <tendril/core/ops/copy_plan.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/strided.h>
 #include <tendril/core/threads.h>
@@ -97,69 +96,6 @@ BlockFunction block_function(DType to, DType from) {
   });
 }
 
-struct Axis {
-  int64_t size, to, from;  // strides in elements
-};
-
-// The axes of a copy in the order of the destination's memory, with as few axes as possible.
-struct Plan {
-  std::array<Axis, Shape::kMaxRank + 2> axes;
-  int64_t rank = 0;
-  int64_t to_shift = 0, from_shift = 0;  // where the walk starts, in elements
-
-  Plan(const Shape& shape, const Strides& to, const Strides& from) {
-    for (int64_t i = 0; i < shape.rank(); ++i) {
-      if (shape[i] == 1) continue;
-      Axis axis{shape[i], to[i], from[i]};
-      if (axis.to < 0) {  // walk the destination upwards
-        to_shift += axis.to * (axis.size - 1);
-        from_shift += axis.from * (axis.size - 1);
-        axis.to = -axis.to, axis.from = -axis.from;
-      }
-      axes[rank++] = axis;
-    }
-    std::stable_sort(axes.begin(), axes.begin() + rank,
-                     [](const Axis& a, const Axis& b) { return a.to > b.to; });
-    merge();
-    if (rank >= 2) bring_source_axis_inwards();
-    while (rank < 2) {
-      std::copy_backward(axes.begin(), axes.begin() + rank, axes.begin() + rank + 1);
-      axes[0] = {1, 0, 0};
-      ++rank;
-    }
-  }
-
-  bool transposed() const {
-    const Axis &row = axes[rank - 2], &column = axes[rank - 1];
-    return row.size > 1 && std::abs(row.from) < std::abs(column.from) && row.from != 0;
-  }
-
- private:
-  // Two neighbours become one axis when the outer one continues where the inner one ends.
-  void merge() {
-    int64_t kept = 0;
-    for (int64_t i = 1; i < rank; ++i) {
-      Axis& outer = axes[kept];
-      const Axis& inner = axes[i];
-      if (outer.to == inner.to * inner.size && outer.from == inner.from * inner.size)
-        outer = {outer.size * inner.size, inner.to, inner.from};
-      else
-        axes[++kept] = inner;
-    }
-    rank = std::min(rank, kept + 1);
-  }
-
-  // When the source is dense along another axis than the destination, that axis becomes the
-  // second innermost, so that square tiles use whole cache lines on both sides.
-  void bring_source_axis_inwards() {
-    int64_t dense = rank - 1;
-    for (int64_t i = rank - 2; i >= 0; --i)
-      if (axes[i].from != 0 && std::abs(axes[i].from) < std::abs(axes[dense].from)) dense = i;
-    if (dense < rank - 1)
-      std::rotate(axes.begin() + dense, axes.begin() + dense + 1, axes.begin() + rank - 1);
-  }
-};
-
 struct Side {
   char* data;
   int64_t element;  // bytes
@@ -167,15 +103,15 @@ struct Side {
 
 // Cuts the two innermost axes into tiles; the grid of tiles times the outer axes is shared among
 // threads.
-void run(const Plan& plan, BlockFunction function, Side to, Side from) {
-  const Axis row = plan.axes[plan.rank - 2], column = plan.axes[plan.rank - 1];
+void run(const CopyPlan& plan, BlockFunction function, Side to, Side from) {
+  const CopyAxis row = plan.axes[plan.rank - 2], column = plan.axes[plan.rank - 1];
   const bool transposed = plan.transposed();
   const int64_t tile_columns = std::min(column.size, transposed ? kTile : kChunk);
   const int64_t tile_rows =
       std::min(row.size, transposed ? kTile : std::max<int64_t>(1, kChunk / tile_columns));
-  std::array<Axis, Shape::kMaxRank + 2> grid = plan.axes;
-  const auto tiled = [](const Axis& axis, int64_t tile) {
-    return Axis{(axis.size + tile - 1) / tile, axis.to * tile, axis.from * tile};
+  std::array<CopyAxis, Shape::kMaxRank + 2> grid = plan.axes;
+  const auto tiled = [](const CopyAxis& axis, int64_t tile) {
+    return CopyAxis{(axis.size + tile - 1) / tile, axis.to * tile, axis.from * tile};
   };
   grid[plan.rank - 2] = tiled(row, tile_rows);
   grid[plan.rank - 1] = tiled(column, tile_columns);
@@ -253,26 +189,25 @@ void copy(const Tensor& destination, const Tensor& source) {
       source.is_contiguous())
     return run_dense(destination.numel(), 1, function, side(destination), side(source));
   const Strides from = broadcast_strides(source.shape(), source.strides(), destination.shape());
-  run(Plan(destination.shape(), destination.strides(), from), function, side(destination),
+  run(CopyPlan(destination.shape(), destination.strides(), from), function, side(destination),
       side(source));
 }
 
 void fill(const Tensor& destination, double value) {
-  alignas(8) char element[8] = {};
-  visit_dtype(destination.dtype(), [&]<class T>(TypeTag<T>) {
-    const T converted = convert<T>(value);
-    std::memcpy(element, &converted, sizeof converted);
-  });
+  ElementBytes element(destination.dtype(), value);
   const BlockFunction function = block_function(destination.dtype(), destination.dtype());
-  const Side to = side(destination), from{element, to.element};
+  const Side to = side(destination), from{element.bytes, to.element};
   if (destination.is_contiguous()) return run_dense(destination.numel(), 0, function, to, from);
-  Shape shape = destination.shape();
-  for (int64_t i = 0; i < shape.rank(); ++i)
-    if (destination.strides()[i] == 0) shape[i] = 1;  // writing a repeated element once is enough
-  run(Plan(shape, destination.strides(), Strides::filled(shape.rank(), 0)), function, to, from);
+  const Strides repeated = Strides::filled(destination.rank(), 0);
+  run(CopyPlan(destination.shape(), destination.strides(), repeated), function, to, from);
 }
 
 }  // namespace cpu
+
+namespace cuda {
+void copy(const Tensor& destination, const Tensor& source);  // copy.cu
+void fill(const Tensor& destination, double value);
+}  // namespace cuda
 
 namespace {
 
@@ -316,7 +251,14 @@ void copy(const Tensor& destination, const Tensor& source) {
 
 void fill(const Tensor& destination, double value) {
   if (destination.numel() == 0) return;
-  TENDRIL_ON_DEVICE(destination, fill(destination, value));
+  Shape shape = destination.shape();
+  for (int64_t i = 0; i < shape.rank(); ++i)
+    if (destination.strides()[i] == 0) shape[i] = 1;  // writing a repeated element once is enough
+  const Tensor once = shape == destination.shape()
+                          ? destination
+                          : Tensor::view(destination.storage(), destination.offset(), shape,
+                                         destination.strides(), destination.dtype());
+  TENDRIL_ON_DEVICE(destination, fill(once, value));
 }
 
 Tensor raw(const Tensor& x) { return x.autograd_slot() ? x.detach() : x; }

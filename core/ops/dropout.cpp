@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/dropout.h>
 
 #include <algorithm>
@@ -39,6 +38,10 @@ Tensor dropout(const Tensor& x, double p, RandomKey key) {
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {
+Tensor dropout(const Tensor& x, double p, RandomKey key);  // dropout.cu
+}
 
 void check_dropout(const Tensor& x, double p) {
   TENDRIL_CHECK(p >= 0.0 && p <= 1.0, "[dropout] p is the probability to drop an element; got ", p,

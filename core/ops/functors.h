@@ -17,6 +17,17 @@ namespace tendril::ops {
   VEC_INLINE static
 #define INTEGER VEC_INLINE static int64_t
 
+// A double parameter as the number that is computed with. One beyond the integers (infinity above
+// all) means the last of them.
+template <class T>
+VEC_INLINE T parameter_as(double parameter) {
+  if constexpr (sizeof(T) == 8 && T(0.5) == T(0)) {
+    if (parameter >= 0x1p63) return INT64_MAX;
+    if (parameter <= -0x1p63) return INT64_MIN;
+  }
+  return static_cast<T>(parameter);
+}
+
 // Integers wrap around in 64 unsigned bits, where overflow is defined.
 VEC_INLINE uint64_t modular(int64_t x) { return static_cast<uint64_t>(x); }
 

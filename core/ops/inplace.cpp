@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/inplace.h>
 
 #include <cmath>
@@ -20,23 +19,23 @@ template <class T>
 using arithmetic_t = std::conditional_t<std::is_integral_v<T>, uint64_t, compute_t<T>>;
 
 template <class T>
-arithmetic_t<T> scalar(const char* op, double value) {
-  if constexpr (std::is_integral_v<T>) {
-    TENDRIL_CHECK(std::trunc(value) == value && std::abs(value) < 0x1p63, "[", op,
-                  "] an integer tensor needs an integer factor; got ", value);
+arithmetic_t<T> scalar(double value) {
+  if constexpr (std::is_integral_v<T>)
     return static_cast<uint64_t>(static_cast<int64_t>(value));
-  } else {
+  else
     return static_cast<compute_t<T>>(value);
-  }
+}
+
+void check_arithmetic(const char* op, DType dtype, double factor) {
+  TENDRIL_CHECK(dtype != bool_, "[", op, "] bools have no arithmetic; cast them with to(x, i64)");
+  TENDRIL_CHECK(is_floating(dtype) || (std::trunc(factor) == factor && std::abs(factor) < 0x1p63),
+                "[", op, "] an integer tensor needs an integer factor; got ", factor);
 }
 
 template <class Body>
-void visit_arithmetic(const char* op, DType dtype, Body&& body) {
+void visit_arithmetic(DType dtype, Body&& body) {
   visit_dtype(dtype, [&]<class T>(TypeTag<T> tag) {
-    if constexpr (std::is_same_v<T, bool>)
-      fail("[", op, "] bools have no arithmetic; cast them with to(x, i64)");
-    else
-      body(tag);
+    if constexpr (!std::is_same_v<T, bool>) body(tag);
   });
 }
 
@@ -53,20 +52,22 @@ void add_loop(T* x, const Y* y, int64_t count, arithmetic_t<T> alpha) {
 
 namespace cpu {
 
-// x and y dense and of one shape; y has x's dtype or the one x is computed in
+// x is dense; y broadcasts to it.
 void add_in_place(const Tensor& x, const Tensor& y, double alpha) {
-  visit_arithmetic("add_", x.dtype(), [&]<class T>(TypeTag<T>) {
-    const arithmetic_t<T> factor = scalar<T>("add_", alpha);
-    if (y.dtype() == x.dtype())
-      add_loop(x.data<T>(), y.data<T>(), x.numel(), factor);
+  const bool same = y.dtype() == x.dtype();
+  const Tensor addend =
+      contiguous(expand(same ? y : cast(y, accumulate_dtype(x.dtype())), x.shape()));
+  visit_arithmetic(x.dtype(), [&]<class T>(TypeTag<T>) {
+    if (same)
+      add_loop(x.data<T>(), addend.data<T>(), x.numel(), scalar<T>(alpha));
     else
-      add_loop(x.data<T>(), y.data<compute_t<T>>(), x.numel(), factor);
+      add_loop(x.data<T>(), addend.data<compute_t<T>>(), x.numel(), scalar<T>(alpha));
   });
 }
 
 void mul_in_place(const Tensor& x, double factor) {
-  visit_arithmetic("mul_", x.dtype(), [&]<class T>(TypeTag<T>) {
-    const arithmetic_t<T> by = scalar<T>("mul_", factor);
+  visit_arithmetic(x.dtype(), [&]<class T>(TypeTag<T>) {
+    const arithmetic_t<T> by = scalar<T>(factor);
     T* data = x.data<T>();
     parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
@@ -77,6 +78,11 @@ void mul_in_place(const Tensor& x, double factor) {
 
 }  // namespace cpu
 
+namespace cuda {
+void add_in_place(const Tensor& x, const Tensor& y, double alpha);  // inplace.cu
+void mul_in_place(const Tensor& x, double factor);
+}  // namespace cuda
+
 void add_in_place(const Tensor& x, const Tensor& y, double alpha) {
   require_same_device("add_", x, y);
   TENDRIL_CHECK(is_floating(x.dtype()) || !is_floating(y.dtype()),
@@ -85,16 +91,20 @@ void add_in_place(const Tensor& x, const Tensor& y, double alpha) {
   TENDRIL_CHECK(y.rank() <= x.rank() && broadcast_shapes("add_", x.shape(), y.shape()) == x.shape(),
                 "[add_] the addend must broadcast to the tensor; got ", y.shape(), " for ",
                 x.shape());
-  const bool shared = x.storage() == y.storage() && x.raw_data() != y.raw_data();
-  Tensor addend = shared ? clone(y) : raw(y);
-  if (addend.dtype() != x.dtype()) addend = cast(addend, accumulate_dtype(x.dtype()));
-  addend = contiguous(expand(addend, x.shape()));
+  check_arithmetic("add_", x.dtype(), alpha);
+  if (x.numel() == 0) return;
+  // Of memory that both share, only the same view can be read while it is written.
+  const bool same_view = x.raw_data() == y.raw_data() && x.dtype() == y.dtype() &&
+                         x.shape() == y.shape() && x.strides() == y.strides();
+  const Tensor addend = x.storage() == y.storage() && !same_view ? clone(y) : raw(y);
   const Tensor dense = contiguous(x);
   TENDRIL_ON_DEVICE(x, add_in_place(dense, addend, alpha));
   if (!x.is_contiguous()) copy(x, dense);
 }
 
 void mul_in_place(const Tensor& x, double factor) {
+  check_arithmetic("mul_", x.dtype(), factor);
+  if (x.numel() == 0) return;
   const Tensor dense = contiguous(x);
   TENDRIL_ON_DEVICE(x, mul_in_place(dense, factor));
   if (!x.is_contiguous()) copy(x, dense);

@@ -1,9 +1,11 @@
-// Private to core: the inner loops of optimizer_step.h, compiled once per instruction set.
+// Private to core: the rules of optimizer_step.h for one element, on the CPU as on a GPU, and the
+// CPU's loops over them, compiled once per instruction set.
 #pragma once
 
 #include <cstdint>
 
 #include <tendril/core/cpu/isa.h>
+#include <tendril/core/cpu/vecmath.h>
 
 namespace tendril::cpu {
 
@@ -29,6 +31,31 @@ struct SgdCoefficients {
   T step_size;     // lr
   bool nesterov;
 };
+
+/// The new parameter; the mean m, the square v and with AMSGrad its largest value change in place.
+template <bool kAmsGrad, class T>
+VEC_INLINE T adamw_element(T p, T g, T& m, T& v, T& vmax, const AdamWCoefficients<T>& c) {
+  const T gradient = c.sign * g;
+  const T value = p - c.decay * p;
+  m = m + c.new_mean * (gradient - m);
+  v = c.old_square * v + c.new_square * gradient * gradient;
+  T used = v;
+  if constexpr (kAmsGrad) used = vmax = vmax > v ? vmax : v;
+  return value - c.step_size * m / (std::sqrt(used) * c.inverse_root + c.eps);
+}
+
+/// The new parameter; the momentum buffer changes in place.
+template <bool kMomentum, class T>
+VEC_INLINE T sgd_element(T p, T g, T& buffer, const SgdCoefficients<T>& c) {
+  T direction = c.sign * g + c.decay * p;
+  if constexpr (kMomentum) {
+    buffer = c.momentum * buffer + c.new_gradient * direction;
+    const T from_gradient = c.nesterov ? T(1) : T(0);
+    const T from_buffer = c.nesterov ? c.momentum : T(1);
+    direction = from_gradient * direction + from_buffer * buffer;
+  }
+  return p - c.step_size * direction;
+}
 
 }  // namespace tendril::cpu
 

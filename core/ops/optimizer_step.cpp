@@ -1,15 +1,15 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/optimizer_step.h>
 
 #include <algorithm>
-#include <cmath>
+#include <utility>
 #include <vector>
 
 #include <tendril/core/cpu/scratch.h>
+#include <tendril/core/for_each_tensor.h>
 #include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dispatch.h>
-#include <tendril/core/ops/optimizer_kernels.h>
+#include <tendril/core/ops/optimizer_coefficients.h>
 #include <tendril/core/threads.h>
 
 namespace tendril::ops {
@@ -39,23 +39,6 @@ void check_step(const char* op, const Tensor& parameter, const Tensor& gradient,
   TENDRIL_CHECK(master.defined(), "[", op, "] a ", parameter.dtype(),
                 " parameter needs a master in f32; got none");
   require_dense(op, "the master", master, parameter, dtype);
-}
-
-// A dense tensor with the same elements, in whatever order spares a copy (a transposed view has its
-// elements side by side in memory too).
-Tensor in_memory_order(const Tensor& x) {
-  if (x.is_contiguous()) return x;
-  Shape axes = Shape::filled(x.rank(), 0);
-  for (int64_t i = 0; i < x.rank(); ++i) axes[i] = i;
-  std::sort(axes.begin(), axes.end(),
-            [&](int64_t a, int64_t b) { return x.strides()[a] > x.strides()[b]; });
-  int64_t expected = 1;
-  for (int64_t i = x.rank() - 1; i >= 0; --i) {
-    if (x.shape()[axes[i]] == 1) continue;
-    if (x.strides()[axes[i]] != expected) return contiguous(x);
-    expected *= x.shape()[axes[i]];
-  }
-  return Tensor::view(x.storage(), x.offset(), {x.numel()}, {1}, x.dtype());
 }
 
 template <class T>
@@ -142,31 +125,6 @@ void visit_step(const char* op, const Tensor& parameter, const Tensor& gradient,
           [&](const auto& step) { for_each_block<P, G, C>(parameter, dense, exact, step); });
     });
   });
-  parameter.bump_version();
-}
-
-template <class T>
-tendril::cpu::AdamWCoefficients<T> coefficients(const AdamWStep& o) {
-  const double t = static_cast<double>(o.step);
-  const double correction1 = 1.0 - std::pow(o.beta1, t), correction2 = 1.0 - std::pow(o.beta2, t);
-  return {.sign = T(o.maximize ? -1 : 1),
-          .decay = T(o.lr * o.weight_decay),
-          .new_mean = T(1.0 - o.beta1),
-          .old_square = T(o.beta2),
-          .new_square = T(1.0 - o.beta2),
-          .inverse_root = T(1.0 / std::sqrt(correction2)),
-          .eps = T(o.eps),
-          .step_size = T(o.lr / correction1)};
-}
-
-template <class T>
-tendril::cpu::SgdCoefficients<T> coefficients(const SgdStep& o) {
-  return {.sign = T(o.maximize ? -1 : 1),
-          .decay = T(o.weight_decay),
-          .momentum = T(o.momentum),
-          .new_gradient = T(o.first ? 1.0 : 1.0 - o.dampening),
-          .step_size = T(o.lr),
-          .nesterov = o.nesterov};
 }
 
 }  // namespace
@@ -200,59 +158,31 @@ void sgd_step(const Tensor& parameter, const Tensor& gradient, const SgdState& s
   visit_step("sgd_step", parameter, gradient, state.master, run);
 }
 
-// Adds up term(begin, end) over fixed pieces, in their order.
-template <class Term>
-double combine_pieces(int64_t count, const Term& term, double (*combine)(double, double)) {
-  std::vector<double> pieces(static_cast<size_t>((count + kChunk - 1) / kChunk), 0.0);
-  parallel_for(count, kChunk, [&](int64_t begin, int64_t end) {
-    pieces[static_cast<size_t>(begin / kChunk)] = term(begin, end);
-  });
-  double result = 0.0;
-  for (const double piece : pieces) result = combine(result, piece);
-  return result;
+template <class Update, class Step>
+void for_each_update(std::span<const Update> updates, const Step& step) {
+  for_each_tensor(
+      updates.size(), [&](size_t i) { return updates[i].parameter.numel(); },
+      [&](size_t i) {
+        const Update& update = updates[i];
+        step(update.parameter, update.gradient, update.state, update.options);
+      });
 }
 
-double sum_of_squares(const Tensor& x) {
-  return visit_floating("sum_of_squares", x.dtype(), [&]<class T>(TypeTag<T>) {
-    const T* const data = x.data<T>();
-    const auto term = [&](int64_t begin, int64_t end) {
-      if constexpr (std::is_same_v<T, compute_t<T>>) {
-        return TENDRIL_ISA_CALL(square_sum_block(end - begin, data + begin));
-      } else {
-        double total = 0.0;
-        float block[kBlock];
-        for (int64_t at = begin; at < end; at += kBlock) {
-          const int64_t n = std::min(kBlock, end - at);
-          convert_block(n, data + at, block);
-          total += TENDRIL_ISA_CALL(square_sum_block(n, block));
-        }
-        return total;
-      }
-    };
-    return combine_pieces(x.numel(), term, [](double a, double b) { return a + b; });
-  });
-}
-
-double larger(double a, double b) { return b > a || std::isnan(b) ? b : a; }  // NaN stays
-
-double largest_magnitude(const Tensor& x) {
-  return visit_floating("largest_magnitude", x.dtype(), [&]<class T>(TypeTag<T>) {
-    const T* const data = x.data<T>();
-    const auto term = [&](int64_t begin, int64_t end) {
-      double result = 0.0;
-      for (int64_t i = begin; i < end; ++i)
-        result = larger(result, std::abs(static_cast<double>(data[i])));
-      return result;
-    };
-    return combine_pieces(x.numel(), term, larger);
-  });
-}
+void adamw_steps(std::span<const AdamWUpdate> updates) { for_each_update(updates, adamw_step); }
+void sgd_steps(std::span<const SgdUpdate> updates) { for_each_update(updates, sgd_step); }
 
 }  // namespace
 }  // namespace cpu
 
-void adamw_step(const Tensor& parameter, const Tensor& gradient, const AdamWState& state,
-                const AdamWStep& options) {
+namespace cuda {
+void adamw_steps(std::span<const AdamWUpdate> updates);  // optimizer_step.cu
+void sgd_steps(std::span<const SgdUpdate> updates);
+}  // namespace cuda
+
+namespace {
+
+void check(const AdamWUpdate& update) {
+  const auto& [parameter, gradient, state, options] = update;
   check_step("adamw_step", parameter, gradient, state.master);
   require_same_device("adamw_step", parameter, gradient, state.mean, state.square, state.max_square,
                       state.master);
@@ -262,25 +192,61 @@ void adamw_step(const Tensor& parameter, const Tensor& gradient, const AdamWStat
   if (state.max_square.defined())
     require_dense("adamw_step", "the largest square", state.max_square, parameter, dtype);
   TENDRIL_CHECK(options.step >= 1, "[adamw_step] steps count from 1; got ", options.step);
-  TENDRIL_ON_DEVICE(parameter, adamw_step(parameter, gradient, state, options));
 }
 
-void sgd_step(const Tensor& parameter, const Tensor& gradient, const SgdState& state,
-              const SgdStep& options) {
+void check(const SgdUpdate& update) {
+  const auto& [parameter, gradient, state, options] = update;
   check_step("sgd_step", parameter, gradient, state.master);
   require_same_device("sgd_step", parameter, gradient, state.buffer, state.master);
   if (state.buffer.defined())
     require_dense("sgd_step", "the momentum buffer", state.buffer, parameter,
                   state_dtype(parameter.dtype()));
-  TENDRIL_ON_DEVICE(parameter, sgd_step(parameter, gradient, state, options));
 }
 
-double sum_of_squares(const Tensor& x) {
-  return TENDRIL_ON_DEVICE(x, sum_of_squares(in_memory_order(x)));
+// Calls run(updates of one device), device by device; mostly there is one.
+template <class Update, class Run>
+void for_each_device(std::span<const Update> updates, const Run& run) {
+  std::vector<Update> rest;
+  while (!updates.empty()) {
+    const Device device = updates[0].parameter.device();
+    const auto there = [&](const Update& update) { return update.parameter.device() == device; };
+    if (std::all_of(updates.begin(), updates.end(), there)) return run(updates);
+    std::vector<Update> here, elsewhere;
+    for (const Update& update : updates) (there(update) ? here : elsewhere).push_back(update);
+    run(std::span<const Update>(here));
+    rest = std::move(elsewhere);
+    updates = rest;
+  }
 }
 
-double largest_magnitude(const Tensor& x) {
-  return TENDRIL_ON_DEVICE(x, largest_magnitude(in_memory_order(x)));
+}  // namespace
+
+void adamw_steps(std::span<const AdamWUpdate> updates) {
+  for (const AdamWUpdate& update : updates) check(update);
+  for_each_device(updates, [](std::span<const AdamWUpdate> here) {
+    TENDRIL_ON_DEVICE(here[0].parameter, adamw_steps(here));
+  });
+  for (const AdamWUpdate& update : updates) update.parameter.bump_version();
+}
+
+void sgd_steps(std::span<const SgdUpdate> updates) {
+  for (const SgdUpdate& update : updates) check(update);
+  for_each_device(updates, [](std::span<const SgdUpdate> here) {
+    TENDRIL_ON_DEVICE(here[0].parameter, sgd_steps(here));
+  });
+  for (const SgdUpdate& update : updates) update.parameter.bump_version();
+}
+
+void adamw_step(const Tensor& parameter, const Tensor& gradient, const AdamWState& state,
+                const AdamWStep& options) {
+  const AdamWUpdate update = {parameter, gradient, state, options};
+  adamw_steps({&update, 1});
+}
+
+void sgd_step(const Tensor& parameter, const Tensor& gradient, const SgdState& state,
+              const SgdStep& options) {
+  const SgdUpdate update = {parameter, gradient, state, options};
+  sgd_steps({&update, 1});
 }
 
 }  // namespace tendril::ops

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include <tendril/core/tensor.h>
 
@@ -23,6 +24,7 @@ struct AdamWStep {
   double weight_decay = 1e-2;
   int64_t step = 1;  // counts from 1, this one included
   bool maximize = false;
+  friend bool operator==(const AdamWStep&, const AdamWStep&) = default;
 };
 
 /// What AdamW keeps per parameter. `max_square` is undefined without AMSGrad, `master` unless the
@@ -40,6 +42,14 @@ struct AdamWState {
 TENDRIL_API void adamw_step(const Tensor& parameter, const Tensor& gradient,
                             const AdamWState& state, const AdamWStep& options);
 
+struct AdamWUpdate {
+  Tensor parameter, gradient;
+  AdamWState state;
+  AdamWStep options;
+};
+/// The same for many parameters: on a GPU one launch for all that share dtypes and options.
+TENDRIL_API void adamw_steps(std::span<const AdamWUpdate> updates);
+
 struct SgdStep {
   double lr = 1e-3;
   double momentum = 0.0;
@@ -48,6 +58,7 @@ struct SgdStep {
   bool nesterov = false;
   bool first = false;  // the buffer is still zeros: it becomes g, without dampening
   bool maximize = false;
+  friend bool operator==(const SgdStep&, const SgdStep&) = default;
 };
 
 /// `buffer` is undefined without momentum.
@@ -61,9 +72,11 @@ struct SgdState {
 TENDRIL_API void sgd_step(const Tensor& parameter, const Tensor& gradient, const SgdState& state,
                           const SgdStep& options);
 
-/// Sum of x^2 and largest |x| (NaN if there is one; 0 for an empty tensor), in double. Partial sums
-/// are formed over fixed pieces and added in their order.
-TENDRIL_API double sum_of_squares(const Tensor& x);
-TENDRIL_API double largest_magnitude(const Tensor& x);
+struct SgdUpdate {
+  Tensor parameter, gradient;
+  SgdState state;
+  SgdStep options;
+};
+TENDRIL_API void sgd_steps(std::span<const SgdUpdate> updates);
 
 }  // namespace tendril::ops

@@ -1,45 +1,29 @@
-// Inner loops of the optimizers, once per instruction set; the formulas stand in optimizer_step.h.
+// Inner loops of the optimizers, once per instruction set.
 #include <tendril/core/ops/optimizer_kernels.h>
 
 namespace tendril::cpu::TENDRIL_ISA {
 namespace {
-
-ISA_INLINE float root(float x) { return __builtin_sqrtf(x); }
-ISA_INLINE double root(double x) { return __builtin_sqrt(x); }
 
 template <bool kAmsGrad, class T>
 ISA_INLINE void adamw(int64_t n, T* p, const T* g, T* m, T* v, T* vmax,
                       const AdamWCoefficients<T> c) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    const T gradient = c.sign * g[i];
-    const T value = p[i] - c.decay * p[i];
-    const T mean = m[i] + c.new_mean * (gradient - m[i]);
-    const T square = c.old_square * v[i] + c.new_square * gradient * gradient;
-    T used = square;
-    if constexpr (kAmsGrad) {
-      used = vmax[i] > square ? vmax[i] : square;
-      vmax[i] = used;
-    }
+    T mean = m[i], square = v[i], largest = kAmsGrad ? vmax[i] : T(0);
+    p[i] = adamw_element<kAmsGrad>(p[i], g[i], mean, square, largest, c);
     m[i] = mean;
     v[i] = square;
-    p[i] = value - c.step_size * mean / (root(used) * c.inverse_root + c.eps);
+    if constexpr (kAmsGrad) vmax[i] = largest;
   }
 }
 
 template <bool kMomentum, class T>
 ISA_INLINE void sgd(int64_t n, T* p, const T* g, T* buffer, const SgdCoefficients<T> c) {
-  const T from_gradient = c.nesterov ? T(1) : T(0);
-  const T from_buffer = c.nesterov ? c.momentum : T(1);
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) {
-    T direction = c.sign * g[i] + c.decay * p[i];
-    if constexpr (kMomentum) {
-      const T velocity = c.momentum * buffer[i] + c.new_gradient * direction;
-      buffer[i] = velocity;
-      direction = from_gradient * direction + from_buffer * velocity;
-    }
-    p[i] -= c.step_size * direction;
+    T velocity = kMomentum ? buffer[i] : T(0);
+    p[i] = sgd_element<kMomentum>(p[i], g[i], velocity, c);
+    if constexpr (kMomentum) buffer[i] = velocity;
   }
 }
 

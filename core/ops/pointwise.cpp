@@ -4,21 +4,13 @@
 
 #include <tendril/core/cpu/block.h>
 #include <tendril/core/ops/dispatch.h>
-#include <tendril/core/ops/pointwise_kernels.h>
+#include <tendril/core/ops/pointwise_call.h>
 #include <tendril/core/threads.h>
 
 namespace tendril::ops {
 namespace {
 
-using tendril::cpu::BlockFunction;
-using tendril::cpu::BlockKernel;
-using tendril::cpu::BlockReader;
-using tendril::cpu::kBlock;
 using tendril::cpu::Part;
-
-constexpr int64_t kChunk = 32 * kBlock;  // elements per unit of parallel work
-
-enum class NumberKind { Real, Number };
 
 NumberKind number_kind(Op op) {
   switch (op) {
@@ -46,43 +38,6 @@ DType result_dtype(Op op, DType dtype) {
   return dtype == bool_ ? i64 : dtype;
 }
 
-BlockKernel kernel(Op op, Part part) { return TENDRIL_ISA_CALL(pointwise_kernel(op, part)); }
-
-template <class T>
-void run_blocks(BlockFunction<T> function, const Tensor& out, const BlockReader* readers,
-                int inputs, double parameter) {
-  parallel_for(out.numel(), kChunk, [&](int64_t begin, int64_t end) {
-    alignas(64) T buffers[3][kBlock];
-    alignas(64) T result[kBlock];
-    for (int64_t at = begin; at < end; at += kBlock) {
-      const int64_t n = std::min(kBlock, end - at);
-      const T* in[3] = {};
-      for (int i = 0; i < inputs; ++i) in[i] = readers[i].read(at, n, buffers[i]);
-      T* target = tendril::cpu::block_target(out, at, result);
-      function(n, in, target, parameter);
-      tendril::cpu::write_block(out, at, n, target);
-    }
-  });
-}
-
-/// Computes in f64 for f64, in int64_t for integers, else in f32.
-void run(const BlockKernel& kernel, DType compute, const Tensor& out, const BlockReader* readers,
-         int inputs, double parameter = 0.0) {
-  if (compute == f64) return run_blocks<double>(kernel.f64, out, readers, inputs, parameter);
-  if (is_floating(compute)) return run_blocks<float>(kernel.f32, out, readers, inputs, parameter);
-  return run_blocks<int64_t>(kernel.i64, out, readers, inputs, parameter);
-}
-
-BlockReader reader(const Operand& operand, const Shape& shape) {
-  return operand.is_tensor() ? BlockReader(operand.tensor, shape) : BlockReader(operand.number);
-}
-
-// An unused operand of a gradient may be undefined; the kernel then gets some readable block.
-BlockReader reader_or(const Operand& operand, const Tensor& fallback) {
-  if (!operand.is_tensor() || operand.tensor.defined()) return reader(operand, fallback.shape());
-  return BlockReader(fallback, fallback.shape());
-}
-
 // A number leaves a floating tensor's dtype alone; a fractional one turns integers into f32.
 DType operand_dtype(const Operand& a, const Operand& b) {
   if (a.is_tensor() && b.is_tensor()) return promote(a.tensor.dtype(), b.tensor.dtype());
@@ -107,20 +62,88 @@ Device device_of(const Operand& a, const Operand& b) {
 
 }  // namespace
 
+namespace cpu {
+namespace {
+
+using tendril::cpu::BlockFunction;
+using tendril::cpu::BlockKernel;
+using tendril::cpu::BlockReader;
+using tendril::cpu::kBlock;
+
+constexpr int64_t kChunk = 32 * kBlock;  // elements per unit of parallel work
+
+BlockReader reader(const Operand& operand, const Shape& shape) {
+  return operand.is_tensor() ? BlockReader(operand.tensor, shape) : BlockReader(operand.number);
+}
+
+template <class T>
+void run_blocks(BlockFunction<T> function, const Tensor& out, const PointwiseCall& call) {
+  const size_t inputs = call.inputs.size();
+  BlockReader readers[3];
+  for (size_t i = 0; i < inputs; ++i) readers[i] = reader(call.inputs[i], out.shape());
+  parallel_for(out.numel(), kChunk, [&](int64_t begin, int64_t end) {
+    alignas(64) T buffers[3][kBlock];
+    alignas(64) T result[kBlock];
+    for (int64_t at = begin; at < end; at += kBlock) {
+      const int64_t n = std::min(kBlock, end - at);
+      const T* in[3] = {};
+      for (size_t i = 0; i < inputs; ++i) in[i] = readers[i].read(at, n, buffers[i]);
+      T* target = tendril::cpu::block_target(out, at, result);
+      function(n, in, target, call.parameter);
+      tendril::cpu::write_block(out, at, n, target);
+    }
+  });
+}
+
+void pointwise(const Tensor& out, const PointwiseCall& call) {
+  const BlockKernel kernel = TENDRIL_ISA_CALL(pointwise_kernel(call.op, call.part));
+  if (call.compute == f64) return run_blocks<double>(kernel.f64, out, call);
+  if (is_floating(call.compute)) return run_blocks<float>(kernel.f32, out, call);
+  run_blocks<int64_t>(kernel.i64, out, call);
+}
+
+}  // namespace
+}  // namespace cpu
+
+namespace cuda {
+void pointwise(const Tensor& out, const PointwiseCall& call);  // pointwise.cu
+}
+
+namespace {
+
+void run(const Tensor& out, const PointwiseCall& call) {
+  if (out.numel() > 0) TENDRIL_ON_DEVICE(out, pointwise(out, call));
+}
+
+// An operand that a gradient does not read may be undefined: g stands in for it.
+Operand or_else(const Operand& operand, const Tensor& g) {
+  return operand.is_tensor() && !operand.tensor.defined() ? Operand(g) : operand;
+}
+
+Tensor binary_backward(Op op, Part part, const Operand& a, const Operand& b, const Tensor& g) {
+  const Operand in[] = {or_else(a, g), or_else(b, g), g};
+  require_same_device(name(op), g, in[0].tensor, in[1].tensor);
+  Tensor out = Tensor::empty(g.shape(), g.dtype(), g.device());
+  run(out, {op, part, g.dtype(), in});
+  return out;
+}
+
+}  // namespace
+
 Tensor unary(Op op, const Tensor& x, double parameter) {
   DType dtype = result_dtype(op, x.dtype());
   if (!is_floating(dtype) && parameter != std::floor(parameter)) dtype = f32;
   Tensor out = Tensor::empty(x.shape(), dtype, x.device());
-  const BlockReader in(x, x.shape());
-  run(kernel(op, Part::value), dtype, out, &in, 1, parameter);
+  const Operand in[] = {x};
+  run(out, {op, Part::value, dtype, in, parameter});
   return out;
 }
 
 Tensor unary_backward(Op op, const Tensor& saved, const Tensor& g, double parameter) {
+  const Operand in[] = {or_else(saved, g), g};
+  require_same_device(name(op), g, in[0].tensor);
   Tensor out = Tensor::empty(g.shape(), g.dtype(), g.device());
-  const BlockReader in[] = {BlockReader(saved.defined() ? saved : g, g.shape()),
-                            BlockReader(g, g.shape())};
-  run(kernel(op, Part::grad), g.dtype(), out, in, 2, parameter);
+  run(out, {op, Part::grad, g.dtype(), in, parameter});
   return out;
 }
 
@@ -128,36 +151,30 @@ Tensor binary(Op op, const Operand& a, const Operand& b) {
   const Shape shape = operand_shape(name(op), a, b);
   const DType dtype = result_dtype(op, operand_dtype(a, b));
   Tensor out = Tensor::empty(shape, dtype, device_of(a, b));
-  const BlockReader in[] = {reader(a, shape), reader(b, shape)};
-  run(kernel(op, Part::value), dtype, out, in, 2);
+  const Operand in[] = {a, b};
+  run(out, {op, Part::value, dtype, in});
   return out;
 }
 
 Tensor binary_backward_a(Op op, const Tensor& a, const Operand& b, const Tensor& g) {
-  Tensor out = Tensor::empty(g.shape(), g.dtype(), g.device());
-  const BlockReader in[] = {reader_or(a, g), reader_or(b, g), BlockReader(g, g.shape())};
-  run(kernel(op, Part::grad), g.dtype(), out, in, 3);
-  return out;
+  return binary_backward(op, Part::grad, a, b, g);
 }
 
 Tensor binary_backward_b(Op op, const Operand& a, const Tensor& b, const Tensor& g) {
-  Tensor out = Tensor::empty(g.shape(), g.dtype(), g.device());
-  const BlockReader in[] = {reader_or(a, g), reader_or(b, g), BlockReader(g, g.shape())};
-  run(kernel(op, Part::grad_b), g.dtype(), out, in, 3);
-  return out;
+  return binary_backward(op, Part::grad_b, a, b, g);
 }
 
 Tensor compare(Op op, const Operand& a, const Operand& b) {
   const Shape shape = operand_shape(name(op), a, b);
   Tensor out = Tensor::empty(shape, bool_, device_of(a, b));
-  const BlockReader in[] = {reader(a, shape), reader(b, shape)};
   const auto is_integer = [](const Operand& x) {
     return x.is_tensor() && !is_floating(x.tensor.dtype());
   };
   DType compute = operand_dtype(a, b);
   // f32 would round an integer above 2^24 before it is compared.
   if (is_floating(compute) && (is_integer(a) || is_integer(b))) compute = f64;
-  run(kernel(op, Part::value), compute, out, in, 2);
+  const Operand in[] = {a, b};
+  run(out, {op, Part::value, compute, in});
   return out;
 }
 
@@ -180,8 +197,8 @@ Tensor where(const Tensor& condition, const Operand& a, const Operand& b) {
     }
   const DType dtype = a.is_tensor() || b.is_tensor() ? operand_dtype(a, b) : f32;
   Tensor out = Tensor::empty(shape, dtype, condition.device());
-  const BlockReader in[] = {BlockReader(condition, shape), reader(a, shape), reader(b, shape)};
-  run(TENDRIL_ISA_CALL(select_kernel()), dtype, out, in, 3);
+  const Operand in[] = {condition, a, b};
+  run(out, {Op::where, Part::value, dtype, in});
   return out;
 }
 
@@ -190,8 +207,9 @@ void accumulate(const Tensor& sum, const Tensor& x) {
                 sum.strides());
   TENDRIL_CHECK(broadcast_shapes("accumulate", sum.shape(), x.shape()) == sum.shape(),
                 "[accumulate] ", x.shape(), " does not broadcast to ", sum.shape());
-  const BlockReader in[] = {BlockReader(sum, sum.shape()), BlockReader(x, sum.shape())};
-  run(kernel(Op::add, Part::value), sum.dtype(), sum, in, 2);
+  require_same_device("accumulate", sum, x);
+  const Operand in[] = {sum, x};
+  run(sum, {Op::add, Part::value, sum.dtype(), in});
   sum.bump_version();
 }
 

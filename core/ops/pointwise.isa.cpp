@@ -6,16 +6,6 @@ namespace {
 
 using namespace tendril::ops;
 
-// A parameter beyond the integers (infinity above all) means the last of them.
-template <class T>
-ISA_INLINE T number(double parameter) {
-  if constexpr (sizeof(T) == 8 && T(0.5) == T(0)) {
-    if (parameter >= 0x1p63) return INT64_MAX;
-    if (parameter <= -0x1p63) return INT64_MIN;
-  }
-  return static_cast<T>(parameter);
-}
-
 // Blocks may alias element by element (in-place accumulation), hence ivdep instead of restrict.
 template <class F, class T>
 void unary_value(int64_t n, const T* const* in, T* out, double) {
@@ -34,7 +24,7 @@ void unary_grad(int64_t n, const T* const* in, T* out, double) {
 template <class F, class T>
 void unary1_value(int64_t n, const T* const* in, T* out, double parameter) {
   const T* x = in[0];
-  const T p = number<T>(parameter);
+  const T p = parameter_as<T>(parameter);
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] = F::value(x[i], p);
 }
@@ -42,7 +32,7 @@ void unary1_value(int64_t n, const T* const* in, T* out, double parameter) {
 template <class F, class T>
 void unary1_grad(int64_t n, const T* const* in, T* out, double parameter) {
   const T *s = in[0], *g = in[1];
-  const T p = number<T>(parameter);
+  const T p = parameter_as<T>(parameter);
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) out[i] = F::grad(s[i], g[i], p);
 }
@@ -107,11 +97,11 @@ BlockKernel pointwise_kernel(Op op, Part part) {
   case Op::op:         \
     return VALUES_Number(binary_value, F);
 #include <tendril/core/ops/ops.def>
+    case Op::where:
+      return {select<float>, select<double>, select<int64_t>};
     default:
       return {};
   }
 }
-
-BlockKernel select_kernel() { return {select<float>, select<double>, select<int64_t>}; }
 
 }  // namespace tendril::cpu::TENDRIL_ISA

@@ -26,5 +26,5 @@ enum class Part { value, grad, grad_b };
 
 }  // namespace tendril::cpu
 
+/// Op::where has one part: (condition, a, b) -> condition ? a : b.
 TENDRIL_DECLARE_ISA(BlockKernel pointwise_kernel(Op op, Part part))
-TENDRIL_DECLARE_ISA(BlockKernel select_kernel())  // (condition, a, b) -> condition ? a : b

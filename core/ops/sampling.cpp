@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/sampling.h>
 
 #include <tendril/core/ops/convert.h>
@@ -33,11 +32,15 @@ void bernoulli(const Tensor& probability, const RandomKey& key, const Tensor& ou
 
 }  // namespace cpu
 
+namespace cuda {
+void bernoulli(const Tensor& probability, const RandomKey& key, const Tensor& out);  // sampling.cu
+}  // namespace cuda
+
 Tensor bernoulli(const Tensor& probability, const RandomKey& key) {
   visit_floating("bernoulli", probability.dtype(), [](auto) {});
   const Tensor dense = contiguous(probability);
   const Tensor result = Tensor::empty(dense.shape(), dense.dtype(), dense.device());
-  TENDRIL_ON_DEVICE(dense, bernoulli(dense, key, result));
+  if (result.numel() > 0) TENDRIL_ON_DEVICE(dense, bernoulli(dense, key, result));
   return result;
 }
 

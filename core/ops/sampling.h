@@ -14,7 +14,8 @@ namespace tendril::ops {
 TENDRIL_API Tensor multinomial(const Tensor& weights, int64_t count, bool replacement,
                                const RandomKey& key);
 
-/// 1 with the given probability, else 0; in the dtype of `probability`, which lies in [0, 1].
+/// 1 with the given probability, else 0; in the dtype of `probability`, which lies in [0, 1] (a GPU
+/// reports an Error at the next wait for it).
 TENDRIL_API Tensor bernoulli(const Tensor& probability, const RandomKey& key);
 
 }  // namespace tendril::ops

@@ -1,0 +1,85 @@
+// Many tensors in one launch, for the work of an optimizer: most parameters are too small to fill a
+// GPU, and there are hundreds of them.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace tendril::cuda {
+
+/// Tensors cut into chunks of kChunk elements; each block of a kernel takes one chunk. The table
+/// travels in the kernel's parameters (at most 4 KB): nothing to copy, keep or invalidate.
+template <int kPointers, int64_t kChunk>
+struct TensorBatch {
+  /// One tensor of each role (parameter, gradient ...), all dense and of `size` elements.
+  struct Entry {
+    void* data[kPointers];
+    int64_t size;
+    bool aligned;  // all pointers allow vector accesses
+  };
+  struct Piece {
+    int tensor;
+    int64_t begin, size;
+    bool aligned;
+  };
+
+  static constexpr int kMost = 3900 / static_cast<int>(sizeof(Entry) + sizeof(uint32_t));
+
+  int count = 0;
+  uint32_t end[kMost];  // chunks of this tensor and of those before it
+  Entry entries[kMost];
+
+  __host__ __device__ uint32_t chunks() const { return count == 0 ? 0 : end[count - 1]; }
+
+  /// The chunk of this number, by bisection.
+  __host__ __device__ Piece piece(uint32_t chunk) const {
+    int low = 0, high = count - 1;
+    while (low < high) {
+      const int middle = (low + high) / 2;
+      if (end[middle] > chunk)
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    const Entry& entry = entries[low];
+    const int64_t begin = static_cast<int64_t>(chunk - (low == 0 ? 0 : end[low - 1])) * kChunk;
+    const int64_t rest = entry.size - begin;
+    return {low, begin, rest < kChunk ? rest : kChunk, entry.aligned};
+  }
+
+  /// Where the piece begins in the tensor of this role; null when there is none.
+  template <class T>
+  __host__ __device__ T* at(const Piece& piece, int role) const {
+    T* data = static_cast<T*>(entries[piece.tensor].data[role]);
+    return data ? data + piece.begin : nullptr;
+  }
+};
+
+/// How many chunks the tensors have.
+template <int kPointers, int64_t kChunk, class Entries>
+int64_t count_chunks(const Entries& entries) {
+  int64_t total = 0;
+  for (const auto& entry : entries) total += (entry.size + kChunk - 1) / kChunk;
+  return total;
+}
+
+/// Calls launch(batch) with all tensors that are not empty, as few times as the table allows.
+template <int kPointers, int64_t kChunk, class Launch>
+void for_each_batch(std::span<const typename TensorBatch<kPointers, kChunk>::Entry> entries,
+                    const Launch& launch) {
+  TensorBatch<kPointers, kChunk> batch;
+  for (const auto& entry : entries) {
+    if (entry.size == 0) continue;
+    const int64_t end = batch.chunks() + (entry.size + kChunk - 1) / kChunk;
+    if (batch.count == batch.kMost || (batch.count > 0 && end > INT32_MAX)) {
+      launch(batch);
+      batch.count = 0;
+    }
+    batch.end[batch.count] =
+        batch.chunks() + static_cast<uint32_t>((entry.size + kChunk - 1) / kChunk);
+    batch.entries[batch.count++] = entry;
+  }
+  if (batch.count > 0) launch(batch);
+}
+
+}  // namespace tendril::cuda

@@ -1,0 +1,148 @@
+// The norm of all gradients in two stages: one double per chunk, then one block over those. The
+// order depends on the sizes only.
+#include <tendril/core/ops/gradient_norm.h>
+
+#include <cmath>
+#include <vector>
+
+#include <tendril/core/cuda/block.cuh>
+#include <tendril/core/cuda/runtime.cuh>
+#include <tendril/core/cuda/tensor_batch.cuh>
+#include <tendril/core/cuda/vector.cuh>
+
+namespace tendril::ops::cuda {
+namespace {
+
+constexpr int kThreads = 256, kLastThreads = 1024;
+constexpr int64_t kChunk = int64_t{1} << 15;
+constexpr DType kFloating[] = {f64, f32, bf16, f16};
+
+using Batch = tendril::cuda::TensorBatch<1, kChunk>;
+
+struct Squares {
+  using Combine = tendril::cuda::Plus;
+  __device__ static double term(double x) { return x * x; }
+};
+struct Magnitudes {
+  using Combine = tendril::cuda::Larger;
+  __device__ static double term(double x) { return fabs(x); }
+};
+
+// pieces[i] for chunk i
+template <class Term, class T>
+__global__ void __launch_bounds__(kThreads)
+    pieces_kernel(const __grid_constant__ Batch batch, double* pieces) {
+  __shared__ double shared[tendril::cuda::kWarp];
+  constexpr int kVector = tendril::cuda::kVector<T>;
+  const typename Term::Combine combine;
+  const Batch::Piece piece = batch.piece(blockIdx.x);
+  const T* x = batch.at<const T>(piece, 0);
+  const int64_t vectors = piece.aligned ? piece.size / kVector : 0;
+  double total = 0.0;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
+    const auto values = tendril::cuda::load_vector(x + i * kVector);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j)
+      total = combine(total, Term::term(static_cast<double>(values.v[j])));
+  }
+  for (int64_t i = vectors * kVector + threadIdx.x; i < piece.size; i += kThreads)
+    total = combine(total, Term::term(static_cast<double>(x[i])));
+  total = tendril::cuda::block_reduce(total, combine, 0.0, shared);
+  if (threadIdx.x == 0) pieces[blockIdx.x] = total;
+}
+
+template <class Term>
+__global__ void __launch_bounds__(kLastThreads)
+    combine_kernel(const double* pieces, int64_t count, bool root, double* result) {
+  __shared__ double shared[tendril::cuda::kWarp];
+  const typename Term::Combine combine;
+  double total = 0.0;
+  for (int64_t i = threadIdx.x; i < count; i += kLastThreads) total = combine(total, pieces[i]);
+  total = tendril::cuda::block_reduce(total, combine, 0.0, shared);
+  if (threadIdx.x == 0) *result = root ? sqrt(total) : total;
+}
+
+// factor = max_norm / (norm + 1e-6), unless that would not shrink anything.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    clip_kernel(const __grid_constant__ Batch batch, const double* norm, double max_norm) {
+  const double factor = max_norm / (*norm + 1e-6);
+  if (!isfinite(*norm) || factor >= 1.0) return;
+  const auto by = static_cast<compute_t<T>>(factor);
+  constexpr int kVector = tendril::cuda::kVector<T>;
+  const Batch::Piece piece = batch.piece(blockIdx.x);
+  T* x = batch.at<T>(piece, 0);
+  const int64_t vectors = piece.aligned ? piece.size / kVector : 0;
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
+    auto values = tendril::cuda::load_vector(x + i * kVector);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) values.v[j] = T(static_cast<compute_t<T>>(values.v[j]) * by);
+    tendril::cuda::store_vector(x + i * kVector, values);
+  }
+  for (int64_t i = vectors * kVector + threadIdx.x; i < piece.size; i += kThreads)
+    x[i] = T(static_cast<compute_t<T>>(x[i]) * by);
+}
+
+// The tensors of one dtype.
+std::vector<Batch::Entry> entries(std::span<const Tensor> tensors, DType dtype) {
+  std::vector<Batch::Entry> list;
+  for (const Tensor& x : tensors)
+    if (x.dtype() == dtype)
+      list.push_back({{x.raw_data()}, x.numel(), tendril::cuda::aligned16(x.raw_data())});
+  return list;
+}
+
+template <class Term>
+Tensor reduce_all(std::span<const Tensor> tensors, bool root) {
+  const Device device = tensors[0].device();
+  const cudaStream_t stream = tendril::cuda::stream(device);
+  int64_t count = 0;
+  for (const Tensor& x : tensors) count += (x.numel() + kChunk - 1) / kChunk;
+  const Tensor pieces = Tensor::empty({count}, f64, device);
+  double* next = pieces.data<double>();
+  for (const DType dtype : kFloating)
+    visit_floating("grad_norm", dtype, [&]<class T>(TypeTag<T>) {
+      tendril::cuda::for_each_batch<1, kChunk>(entries(tensors, dtype), [&](const Batch& batch) {
+        pieces_kernel<Term, T><<<batch.chunks(), kThreads, 0, stream>>>(batch, next);
+        next += batch.chunks();
+      });
+    });
+  const Tensor result = Tensor::empty({}, f64, device);
+  combine_kernel<Term>
+      <<<1, kLastThreads, 0, stream>>>(pieces.data<double>(), count, root, result.data<double>());
+  TENDRIL_CUDA_CHECK_LAUNCH("grad_norm");
+  return result;
+}
+
+}  // namespace
+
+Tensor norm_of_all(std::span<const Tensor> tensors, double norm_type) {
+  return norm_type == 2.0 ? reduce_all<Squares>(tensors, /*root=*/true)
+                          : reduce_all<Magnitudes>(tensors, /*root=*/false);
+}
+
+void clip_all(std::span<const Tensor> tensors, const Tensor& norm, double max_norm) {
+  const cudaStream_t stream = tendril::cuda::stream(norm.device());
+  for (const DType dtype : kFloating)
+    visit_floating("clip_grad_norm", dtype, [&]<class T>(TypeTag<T>) {
+      tendril::cuda::for_each_batch<1, kChunk>(entries(tensors, dtype), [&](const Batch& batch) {
+        clip_kernel<T>
+            <<<batch.chunks(), kThreads, 0, stream>>>(batch, norm.data<double>(), max_norm);
+      });
+    });
+  TENDRIL_CUDA_CHECK_LAUNCH("clip_grad_norm");
+}
+
+double sum_of_squares(const Tensor& x) {
+  visit_floating("sum_of_squares", x.dtype(), [](auto) {});
+  return reduce_all<Squares>({&x, 1}, /*root=*/false).item<double>();
+}
+
+double largest_magnitude(const Tensor& x) {
+  visit_floating("largest_magnitude", x.dtype(), [](auto) {});
+  return reduce_all<Magnitudes>({&x, 1}, /*root=*/false).item<double>();
+}
+
+}  // namespace tendril::ops::cuda
