@@ -109,6 +109,8 @@ void embedding_backward_add(const Tensor& dweight, const Tensor& g, const Tensor
 Tensor embedding(const Tensor& indices, const Tensor& weight, std::optional<int64_t> padding_idx) {
   TENDRIL_CHECK(weight.rank() == 2, "[embedding] weight must have shape (V, C); got ",
                 weight.shape(), "; reshape it to two axes");
+  TENDRIL_CHECK(is_floating(weight.dtype()), "[embedding] needs a floating-point weight; got ",
+                weight.dtype(), "; cast it with to(weight, f32)");
   TENDRIL_CHECK(!padding_idx || (*padding_idx >= 0 && *padding_idx < weight.size(0)),
                 "[embedding] padding_idx out of range; got ", padding_idx.value_or(0),
                 " for a table of ", weight.size(0), " rows; it must be in [0, ", weight.size(0),
