@@ -43,7 +43,8 @@ void compare(const std::string& label, const Inputs& inputs, const Run& run,
         Inputs list;
         for (const Tensor& input : inputs) {
           const bool floating = is_floating(input.dtype());
-          Tensor x = to(floating ? to(input, dtype) : input, device);
+          Tensor x =
+              to(floating ? to(input, dtype) : input, device).detach();  // a handle of its own
           if (floating) x.requires_grad_();
           list.push_back(x);
         }
