@@ -12,6 +12,8 @@
 #include <tendril/core/ops/layout.h>
 #include <tendril/tendril.h>
 
+#include "cuda_tools.h"
+
 using namespace tendril;
 
 namespace {
@@ -117,7 +119,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
 
 TEST_SUITE("attention on CUDA") {
   TEST_CASE("values and gradients equal the CPU's, the same bits on every run") {
-    if (!cuda::is_available()) return;
+    if (testing::skipped_without_gpu()) return;
     for (const Case& one : kCases)
       for (const auto& [dtype, tolerance] : {std::pair{bf16, 0x1p-7}, std::pair{f16, 0x1p-10},
                                              std::pair{f32, 1e-5}, std::pair{f64, 1e-12}}) {
@@ -140,7 +142,7 @@ TEST_SUITE("attention on CUDA") {
   }
 
   TEST_CASE("heads are joined without a copy, and so are the gradients of a joint projection") {
-    if (!cuda::is_available()) return;
+    if (testing::skipped_without_gpu()) return;
     const Case one{2, 3, 3, 40, 40, 64};
     const Run got = run(one, bf16, bf16, Device::cuda());
     CHECK(ops::transpose(got.result.output, 1, 2).is_contiguous());
@@ -156,7 +158,7 @@ TEST_SUITE("attention on CUDA") {
   }
 
   TEST_CASE("NaN in a query reaches its output and the gradients") {
-    if (!cuda::is_available()) return;
+    if (testing::skipped_without_gpu()) return;
     for (const DType dtype : {bf16, f32}) {
       Tensor q = ones({1, 1, 200, 64});
       q.data<float>()[150 * 64] = std::nanf("");

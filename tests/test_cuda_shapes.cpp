@@ -43,7 +43,8 @@ void compare(const std::string& label, const Inputs& inputs, const Run& run,
         Inputs list;
         for (const Tensor& input : inputs) {
           const bool floating = is_floating(input.dtype());
-          Tensor x = to(floating ? to(input, dtype) : input, device);
+          Tensor x =
+              to(floating ? to(input, dtype) : input, device).detach();  // a handle of its own
           if (floating) x.requires_grad_();
           list.push_back(x);
         }
@@ -228,6 +229,13 @@ TEST_SUITE("cuda_shapes") {
       }
     compare_bits("sort of another axis", uniform({70, 80, 3}, 5),
                  [](const Tensor& t) { return sort(t, 1).values; });
+    const Tensor weights = uniform({3, 50257}, 7, 0.0, 1.0);
+    for (const bool replacement : {true, false})
+      for (const int64_t count : {1, 40})
+        compare_bits("multinomial", weights, [=](const Tensor& t) {
+          manual_seed(11);
+          return multinomial(t, count, replacement);
+        });
     compare_bits("topk", uniform({33, 50257}, 6),
                  [](const Tensor& t) { return topk(t, 40).indices; });
   }

@@ -256,6 +256,26 @@ TEST_SUITE("cuda_training") {
     CHECK(std::isfinite(training.losses(2).back()));
   }
 
+  TEST_CASE("indices and weights that are wrong are Errors at the next wait") {
+    if (skipped_without_gpu()) return;
+    const Tensor x = to(rand({4, 3}), kGpu);
+    const Tensor bad = to(Tensor::from<int64_t>({0, 4}, {2}), kGpu);
+    const Tensor square = to(Tensor::from<int64_t>({0, -1, 2, 1}, {4, 1}), kGpu);
+    const auto message = [](const auto& compute) {
+      return error_of([&] { compute().template to_vector<float>(); });
+    };
+    CHECK(contains_text(message([&] { return index_select(x, 0, bad); }), "[index_select]"));
+    CHECK(contains_text(message([&] { return gather(x, 1, square); }), "got -1"));
+    CHECK(contains_text(message([&] {
+                          return scatter_add(x, 1, square, ones({4, 1}, f32, kGpu));
+                        }),
+                        "[scatter_add]"));
+    CHECK(contains_text(message([&] { return one_hot(bad, 3); }), "got 4"));
+    CHECK(contains_text(message([&] { return multinomial(neg(x)); }), "not negative"));
+    CHECK(contains_text(message([&] { return multinomial(zeros_like(x)); }), "positive"));
+    CHECK(message([&] { return index_select(x, 0, slice(bad, 0, 0, 1)); }).empty());
+  }
+
   TEST_CASE("a tensor of another device is an Error that says how to move it") {
     if (skipped_without_gpu()) return;
     Training training(kGpu, f32);

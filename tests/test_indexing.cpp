@@ -7,6 +7,7 @@
 
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/indexing.h>
 #include <tendril/core/ops/sampling.h>
 #include <tendril/core/threads.h>
@@ -135,6 +136,19 @@ TEST_SUITE("indexing") {
     CHECK(counts[4] == doctest::Approx(20000).epsilon(0.05));
     const Tensor rows = expand(weights, {3, 1, 6});
     CHECK(ops::multinomial(rows, 2, true, RandomKey{1}).shape() == Shape{3, 1, 2});
+  }
+
+  TEST_CASE("multinomial over several blocks of weights") {
+    const Tensor even = ones({1000});
+    const Integers drawn = values(ops::multinomial(even, 20000, true, RandomKey{4}));
+    double mean = 0.0;
+    for (const int64_t index : drawn) mean += static_cast<double>(index) / 20000.0;
+    CHECK(std::abs(mean - 499.5) < 8.0);  // four standard errors
+    for (const int64_t only : {0, 255, 256, 257, 999}) {
+      const Tensor one = zeros({1000});
+      ops::fill(Tensor::view(one.storage(), only, {}, {}, f32), 0.5);
+      CHECK(values(ops::multinomial(one, 3, true, RandomKey{5})) == Integers(3, only));
+    }
   }
 
   TEST_CASE("multinomial without replacement") {

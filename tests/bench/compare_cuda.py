@@ -9,7 +9,7 @@
 Every round runs each side once, in a process of its own; the figures are medians of the rounds. torch.compile's figure
 is taken last, alone and once. Ratios above 1 mean that Tendril is faster, or needs less memory. Tendril trains bf16
 weights with f32 masters; PyTorch f32 weights under autocast, and pure bf16 weights without masters. Every run has a time
-limit; one that fails shows as such and the others go on.
+limit; one that fails shows as such and the others go on, but the exit status is then 1.
 """
 import argparse
 import json
@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
+FAILED = []  # commands
 TORCH = [sys.executable, str(HERE / "pytorch_cuda_step.py")]
 
 
@@ -55,6 +56,7 @@ def lines_of(command, limit):
     except OSError as missing:
         text, problem = "", str(missing)
     if problem:
+        FAILED.append(command)
         print(f"{pathlib.Path(command[0]).name} {' '.join(command[1:])}: {problem}", file=sys.stderr)
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
@@ -120,7 +122,8 @@ def main():
         compare_steps(o)
     if not o.steps_only:
         compare_ops(o)
+    return 1 if FAILED else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
