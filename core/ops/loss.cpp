@@ -1,5 +1,4 @@
 // The losses against class indices. The pointwise ones are in pointwise_loss.cpp.
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/loss.h>
 
 #include <cmath>
@@ -135,6 +134,16 @@ Tensor nll_loss_backward(const Tensor& g, const Tensor& x, const Tensor& target,
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // loss.cu
+CrossEntropyResult cross_entropy(const Tensor& logits, const Tensor& target,
+                                 const CrossEntropyOptions& options);
+Tensor cross_entropy_backward(const Tensor& g, const Tensor& logits, const Tensor& target,
+                              const Tensor& logsumexp, const CrossEntropyOptions& options);
+Tensor nll_loss(const Tensor& x, const Tensor& target, int64_t ignore_index, Reduction reduction);
+Tensor nll_loss_backward(const Tensor& g, const Tensor& x, const Tensor& target,
+                         int64_t ignore_index, Reduction reduction);
+}  // namespace cuda
 
 namespace {
 

@@ -1,109 +1,14 @@
-// Losses of pairs (x, t) of numbers: one functor each, with the value and both derivatives.
-#define TENDRIL_NO_DEVICE_CODE
+// Losses of pairs (x, t) of numbers; the functors are in pointwise_loss.h.
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include <tendril/core/cpu/block.h>
-#include <tendril/core/cpu/vecmath.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/loss.h>
+#include <tendril/core/ops/pointwise_loss.h>
 #include <tendril/core/threads.h>
 
 namespace tendril::ops {
-namespace {
-
-struct SquaredError {
-  template <class C>
-  static C value(C x, C t) {
-    return (x - t) * (x - t);
-  }
-  template <class C>
-  static C by_x(C x, C t) {
-    return C(2) * (x - t);
-  }
-  template <class C>
-  static C by_target(C x, C t) {
-    return C(2) * (t - x);
-  }
-};
-
-struct AbsoluteError {
-  template <class C>
-  static C value(C x, C t) {
-    return std::abs(x - t);
-  }
-  template <class C>
-  static C by_x(C x, C t) {
-    return static_cast<C>((x > t) - (x < t));
-  }
-  template <class C>
-  static C by_target(C x, C t) {
-    return static_cast<C>((x < t) - (x > t));
-  }
-};
-
-double log1p(double x) { return std::log1p(x); }
-// For x in [0, 1], exact also where 1 + x rounds to 1; unlike the standard one it vectorises.
-float log1p(float x) {
-  const float rounded = 1.0f + x;
-  const float ratio = vec::log(rounded) * x / (rounded - 1.0f);
-  return rounded == 1.0f ? x : ratio;
-}
-
-struct LogisticLoss {
-  template <class C>
-  static C value(C x, C t) {
-    return std::max(x, C(0)) - x * t + log1p(vec::exp(-std::abs(x)));
-  }
-  template <class C>
-  static C by_x(C x, C t) {
-    return vec::sigmoid(x) - t;
-  }
-  template <class C>
-  static C by_target(C x, C) {
-    return -x;
-  }
-};
-
-// A target of 0 adds nothing, whatever log probability stands beside it (-inf above all).
-struct Divergence {
-  template <class C>
-  static C value(C x, C t) {
-    return t == C(0) ? C(0) : t * (std::log(t) - x);
-  }
-  template <class C>
-  static C by_x(C, C t) {
-    return -t;
-  }
-  template <class C>
-  static C by_target(C x, C t) {
-    return t == C(0) ? C(0) : std::log(t) + C(1) - x;
-  }
-};
-
-struct LogDivergence {
-  template <class C>
-  static C value(C x, C t) {
-    return weighted(t, t - x);
-  }
-  template <class C>
-  static C by_x(C, C t) {
-    return -std::exp(t);
-  }
-  template <class C>
-  static C by_target(C x, C t) {
-    return weighted(t, t - x + C(1));
-  }
-  template <class C>
-  static C weighted(C t, C factor) {
-    const C weight = std::exp(t);
-    return weight == C(0) ? C(0) : weight * factor;
-  }
-};
-
-}  // namespace
-
 namespace cpu {
 namespace {
 
@@ -202,6 +107,14 @@ PairGradients pointwise_loss_backward(const Tensor& g, const Tensor& x, const Te
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // pointwise_loss.cu, for every functor
+template <class Loss>
+Tensor pointwise_loss(const Tensor& x, const Tensor& target, Reduction reduction);
+template <class Loss>
+PairGradients pointwise_loss_backward(const Tensor& g, const Tensor& x, const Tensor& target,
+                                      Reduction reduction, Wanted wanted);
+}  // namespace cuda
 
 namespace {
 

@@ -1,5 +1,4 @@
 // Sums and what is made of them: sum, mean, var, std.
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/reduce.h>
 
 #include <cmath>
@@ -138,6 +137,15 @@ Tensor var_backward(const Tensor& g, const Tensor& x, const Tensor& y, const Sha
 }
 
 }  // namespace cpu
+
+namespace cuda {  // reduce.cu
+Tensor sum(const Tensor& x, const Shape& axes, bool keepdim);
+Tensor mean(const Tensor& x, const Shape& axes, bool keepdim);
+Tensor mean_backward(const Tensor& g, int64_t count);
+Tensor var(const Tensor& x, const Shape& axes, bool keepdim, int64_t correction, bool root);
+Tensor var_backward(const Tensor& g, const Tensor& x, const Tensor& y, const Shape& axes,
+                    int64_t correction);
+}  // namespace cuda
 
 Tensor sum(const Tensor& x, const Shape& axes, bool keepdim) {
   const Shape reduced = normalize_axes("sum", axes, x.rank());

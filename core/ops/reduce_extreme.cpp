@@ -1,5 +1,4 @@
 // max, min, argmax, argmin, any, all.
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/reduce_extreme.h>
 
 #include <cstring>
@@ -142,6 +141,15 @@ Tensor truth(const Tensor& x, const Shape& axes, bool keepdim, bool all) {
 }
 
 }  // namespace cpu
+
+namespace cuda {  // reduce_extreme.cu
+Tensor extreme(const Tensor& x, const Shape& axes, bool keepdim, ::tendril::cpu::Extreme kind);
+Tensor extreme_index(const Tensor& x, const Shape& axes, bool keepdim,
+                     ::tendril::cpu::Extreme kind);
+Tensor extreme_backward(const Tensor& g, const Tensor& x, const Shape& axes,
+                        ::tendril::cpu::Extreme kind);
+Tensor truth(const Tensor& x, const Shape& axes, bool keepdim, bool all);
+}  // namespace cuda
 
 namespace {
 

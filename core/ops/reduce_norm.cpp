@@ -1,5 +1,4 @@
 // Norms and logsumexp.
-#define TENDRIL_NO_DEVICE_CODE
 #include <cmath>
 #include <limits>
 
@@ -148,6 +147,16 @@ Tensor logsumexp_backward(const Tensor& g, const Tensor& x, const Shape& axes) {
 }
 
 }  // namespace cpu
+
+namespace cuda {  // reduce_norm.cu; extreme_backward: reduce_extreme.cu
+Tensor norm(const Tensor& x, double p, const Shape& axes, bool keepdim);
+Tensor norm_backward(const Tensor& g, const Tensor& x, const Tensor& y, double p,
+                     const Shape& axes);
+Tensor logsumexp(const Tensor& x, const Shape& axes, bool keepdim);
+Tensor logsumexp_backward(const Tensor& g, const Tensor& x, const Shape& axes);
+Tensor extreme_backward(const Tensor& g, const Tensor& x, const Shape& axes,
+                        ::tendril::cpu::Extreme kind);
+}  // namespace cuda
 
 namespace {
 void require_power(double p) {

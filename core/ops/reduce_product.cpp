@@ -1,5 +1,4 @@
 // prod and cumsum.
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/reduce.h>
 #include <tendril/core/ops/reduce_float.h>
@@ -119,6 +118,12 @@ Tensor cumsum(const Tensor& x, int64_t axis, bool reverse) {
 }
 
 }  // namespace cpu
+
+namespace cuda {  // reduce_product.cu
+Tensor prod(const Tensor& x, const Shape& axes, bool keepdim);
+Tensor prod_backward(const Tensor& g, const Tensor& x, const Shape& axes);
+Tensor cumsum(const Tensor& x, int64_t axis, bool reverse);
+}  // namespace cuda
 
 Tensor prod(const Tensor& x, const Shape& axes, bool keepdim) {
   const Shape reduced = normalize_axes("prod", axes, x.rank());

@@ -1,4 +1,3 @@
-#define TENDRIL_NO_DEVICE_CODE
 #include <tendril/core/ops/softmax.h>
 
 #include <tendril/core/ops/dispatch.h>
@@ -79,6 +78,13 @@ Tensor log_softmax_backward(const Tensor& g, const Tensor& y, int64_t axis) {
 
 }  // namespace
 }  // namespace cpu
+
+namespace cuda {  // softmax.cu
+Tensor softmax(const Tensor& x, int64_t axis);
+Tensor log_softmax(const Tensor& x, int64_t axis);
+Tensor softmax_backward(const Tensor& g, const Tensor& y, int64_t axis);
+Tensor log_softmax_backward(const Tensor& g, const Tensor& y, int64_t axis);
+}  // namespace cuda
 
 namespace {
 
