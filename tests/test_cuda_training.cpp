@@ -65,6 +65,7 @@ struct Training {
     optimizer.zero_grad();
     const Tensor loss = loss_of(tokens);
     loss.backward();
+    optim::clip_grad_norm_async(optimizer.parameters(), 1.0);
     optimizer.step();
     return loss.detach();
   }

@@ -77,7 +77,7 @@ int run(const Options& o) {
     optimizer.zero_grad();
     loss = forward();
     loss.backward();
-    optim::clip_grad_norm(parameters, 1.0);
+    optim::clip_grad_norm_async(parameters, 1.0);
     optimizer.step();
     loss = loss.detach();  // a GPU goes on: the loss is read at the end
   };
