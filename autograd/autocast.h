@@ -14,8 +14,8 @@
 //            linear_cross_entropy round their f32 operands, and give 16-bit results (losses: f32).
 //            Gradients flow back in the dtype that each operand had before.
 //   f32      what is 16 bits wide is widened first, and the result is f32: sum, mean, prod, var,
-//            std, norm, logsumexp, cumsum; softmax, log_softmax, layer_norm, rms_norm; exp, expm1,
-//            log, log1p, rsqrt, reciprocal, softplus, pow; all losses.
+//            std, norm, logsumexp, cumsum; softmax, log_softmax, layer_norm (that of add_layer_norm
+//            too), rms_norm; exp, expm1, log, log1p, rsqrt, reciprocal, softplus, pow; all losses.
 //   as ever  everything else: in the dtype of its operands, the wider one where they differ, so
 //   that
 //            a residual stream which begins in f32 stays f32.

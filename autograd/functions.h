@@ -174,6 +174,13 @@ TENDRIL_API Tensor log_softmax(const Tensor& x, int64_t axis = -1);
 /// may be undefined.
 TENDRIL_API Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias,
                               double eps = 1e-5);
+struct SumAndNorm {
+  Tensor sum, y;
+};
+/// A residual stream's next step: sum = x + residual and y = layer_norm(sum), in one pass over the
+/// numbers.
+TENDRIL_API SumAndNorm add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                                      const Tensor& bias, double eps = 1e-5);
 /// x / sqrt(mean(x^2) + eps) * weight over the last axis.
 TENDRIL_API Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps = 1e-6);
 /// Zeroes each element with probability p and scales the rest by 1 / (1 - p); identity unless

@@ -10,4 +10,8 @@ LayerNorm::LayerNorm(int64_t channels, const LayerNormOptions& options) : eps_(o
 
 Tensor LayerNorm::forward(const Tensor& x) const { return layer_norm(x, weight_, bias_, eps_); }
 
+SumAndNorm LayerNorm::of_sum(const Tensor& x, const Tensor& residual) const {
+  return add_layer_norm(x, residual, weight_, bias_, eps_);
+}
+
 }  // namespace tendril::nn

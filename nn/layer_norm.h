@@ -19,6 +19,8 @@ class TENDRIL_API LayerNorm : public Module {
 
   Tensor forward(const Tensor& x) const;
   Tensor operator()(const Tensor& x) const { return forward(x); }
+  /// x + residual and its normalisation.
+  SumAndNorm of_sum(const Tensor& x, const Tensor& residual) const;
 
  private:
   Tensor weight_, bias_;

@@ -23,6 +23,20 @@ void append_norms(std::vector<OpCase>& cases) {
       {Op::layer_norm, "layer_norm bias only", {{{70, 3}}, {{3}}}, [](const Inputs& in) {
          return layer_norm(in[0], {}, in[1], 1e-2);
        }});
+  const std::vector<OpInput> sum_inputs = {{{3, 2, 19}}, {{3, 2, 19}}, {{19}}, {{19}}};
+  cases.push_back({Op::add_layer_norm, "add_layer_norm", sum_inputs,
+                   [](const Inputs& in) {
+                     const auto [sum, y] = add_layer_norm(in[0], in[1], in[2], in[3]);
+                     return sum * y;
+                   },
+                   2.0});
+  cases.push_back({Op::add_layer_norm, "add_layer_norm y", sum_inputs, [](const Inputs& in) {
+                     return add_layer_norm(in[0], in[1], in[2], in[3], 1e-3).y;
+                   }});
+  cases.push_back(
+      {Op::add_layer_norm, "add_layer_norm sum", {{{5, 7}}, {{5, 7}}}, [](const Inputs& in) {
+         return add_layer_norm(in[0], in[1], {}, {}).sum;
+       }});
   cases.push_back({Op::rms_norm, "rms_norm", {{{3, 2, 19}}, {{19}}}, [](const Inputs& in) {
                      return rms_norm(in[0], in[1]);
                    }});

@@ -93,6 +93,12 @@ TEST_SUITE("cuda_shapes") {
       const std::string size = detail::concat(shape);
       compare("layer_norm " + size, {uniform(shape, 1), uniform(channels, 2), uniform(channels, 3)},
               [](const Inputs& in) { return layer_norm(in[0], in[1], in[2]); });
+      compare("add_layer_norm " + size,
+              {uniform(shape, 1), uniform(shape, 4), uniform(channels, 2), uniform(channels, 3)},
+              [](const Inputs& in) {
+                const auto [sum, y] = add_layer_norm(in[0], in[1], in[2], in[3]);
+                return sum * y;
+              });
       compare("rms_norm " + size, {uniform(shape, 1), uniform(channels, 2)},
               [](const Inputs& in) { return rms_norm(in[0], in[1]); });
     }

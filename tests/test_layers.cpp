@@ -74,6 +74,35 @@ TEST_SUITE("layers") {
     check_near(layer_norm(floats({7, 7, 7}, {3}), {}, floats({1, 2, 3}, {3})), {1, 2, 3}, 1e-6);
   }
 
+  TEST_CASE("add_layer_norm is an addition and layer_norm, to the bit") {
+    const auto leaf = [](const Shape& shape, uint64_t seed, DType dtype = f32) {
+      return randn(shape, dtype, RandomKey{seed}).requires_grad_();
+    };
+    for (const DType dtype : {f32, bf16}) {  // of the residual
+      const Tensor x = leaf({5, 3, 24}, 1), residual = leaf({5, 3, 24}, 2, dtype);
+      const Tensor weight = leaf({24}, 3), bias = leaf({24}, 4);
+      const auto fused = [&] {
+        const auto [sum, y] = add_layer_norm(x, residual, weight, bias);
+        return cat({sum, y});
+      };
+      const auto separate = [&] {
+        const Tensor sum = x + residual;
+        return cat({sum, layer_norm(sum, weight, bias)});
+      };
+      const std::vector<Tensor> leaves = {x, residual, weight, bias};
+      const auto one = forward_backward(fused, leaves), two = forward_backward(separate, leaves);
+      for (size_t i = 0; i < two.size(); ++i) CHECK(same_bits(one[i], two[i]));
+    }
+    // One output alone, and summands that must be broadcast or promoted first.
+    const Tensor wide = leaf({4, 6}, 5), row = leaf({6}, 6);
+    const auto only = [&](const Tensor& y) { return grad({y}, {wide}, {ones({4, 6})})[0]; };
+    CHECK(same_bits(only(add_layer_norm(wide, wide, {}, {}).sum), full({4, 6}, 2.0)));
+    CHECK(same_bits(only(add_layer_norm(wide, zeros({4, 6}), row, {}).y),
+                    only(layer_norm(wide, row, {}))));
+    CHECK(add_layer_norm(row, wide, {}, {}).y.shape() == Shape{4, 6});
+    CHECK(add_layer_norm(to(wide, bf16), wide, {}, {}).sum.dtype() == f32);
+  }
+
   TEST_CASE("layer_norm of small deviations from a large mean") {
     // 4096 + {-1, 1, -1, ...}: E[x^2] - E[x]^2 would be 0 in float.
     Values x, expected;

@@ -1,5 +1,7 @@
 // The layers' functions and their tape rules; the mathematics is in core/ops.
 
+#include <array>
+
 #include <tendril/autograd/autocast.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
@@ -89,6 +91,32 @@ Tensor layer_norm(const Tensor& input, const Tensor& weight, const Tensor& bias,
                   if (in.needs(1)) in.set(1, gradients.weight);
                   if (in.needs(2)) in.set(2, gradients.bias);
                 });
+}
+
+SumAndNorm add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& weight,
+                          const Tensor& bias, double eps) {
+  const DType dtype = promote(x.dtype(), residual.dtype());
+  const bool widens = autocast_dtype() && accumulate_dtype(dtype) != dtype;
+  if (x.shape() != residual.shape() || x.dtype() != dtype || widens) {
+    const Tensor sum = x + residual;
+    return {sum, layer_norm(sum, weight, bias, eps)};
+  }
+  const OpTimer timer;
+  const auto [sum, y, mean, rstd] = ops::add_layer_norm(x, residual, weight, bias, eps);
+  std::vector<Tensor> outputs = {sum, y};
+  record_outputs(Op::add_layer_norm, outputs, std::array{x, residual, weight, bias},
+                 [sum = Saved(sum), weight = Saved(weight), mean = Saved(mean), rstd = Saved(rstd),
+                  residual_dtype = residual.dtype()](std::span<const Tensor> g, Gradients& in) {
+                   ops::NormGradients gradients{g[0], {}, {}};
+                   if (g[1].defined())
+                     gradients = ops::add_layer_norm_backward(g[1], g[0], sum, weight, mean, rstd,
+                                                              in.needs(2), in.needs(3));
+                   in.set(0, gradients.x);
+                   if (in.needs(1)) in.set(1, ops::cast(gradients.x, residual_dtype));
+                   if (in.needs(2)) in.set(2, gradients.weight);
+                   if (in.needs(3)) in.set(3, gradients.bias);
+                 });
+  return {outputs[0], outputs[1]};
 }
 
 Tensor rms_norm(const Tensor& input, const Tensor& weight, double eps) {

@@ -14,13 +14,6 @@ namespace {
 
 constexpr int kMostThreads = 1024;
 
-struct Maximum {  // ignores NaN: the sum of the exponentials brings it back
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return fmax(a, b);
-  }
-};
-
 // The fast exponential errs by 1e-6 where the probability matters: less than 16-bit logits do.
 template <class T, class C>
 __device__ C exponential(C x) {
@@ -95,7 +88,7 @@ struct Others {
       for (int k = 0; k < kSize; ++k) best = fmax(best, values.v[k]);
     }
     __shared__ C shared[kWarp];
-    return block_reduce(best, Maximum(), C(-INFINITY), shared);
+    return block_reduce(best, Larger(), C(-INFINITY), shared);
   }
 
   // sum_j exp(x_j - shift)

@@ -25,16 +25,16 @@ __device__ inline void for_columns(int first, int n, Body body) {
 }
 
 /// Columns [first, first + kSize) of a row of n, without conversion; 0 beyond its end. `first` is a
-/// multiple of kSize, and kSize elements of T are one or several 16-byte vectors.
+/// multiple of kSize; kSize elements of T are several 16-byte vectors, one, or a half or less.
 template <int kSize, class T>
 __device__ inline Vector<T, kSize> load_raw_columns(const T* row, int first, int n, bool aligned) {
-  constexpr int kStep = kVector<T>;
+  constexpr int kStep = kVector<T> < kSize ? kVector<T> : kSize;
   static_assert(kSize % kStep == 0);
   Vector<T, kSize> values;
   if (aligned && first + kSize <= n) {
 #pragma unroll
     for (int at = 0; at < kSize; at += kStep) {
-      const auto part = load_vector<T>(row + first + at);
+      const auto part = load_vector<T, kStep>(row + first + at);
 #pragma unroll
       for (int k = 0; k < kStep; ++k) values.v[at + k] = part.v[k];
     }

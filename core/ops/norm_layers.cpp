@@ -279,9 +279,11 @@ AddLayerNormResult add_layer_norm(const Tensor& x, const Tensor& residual, const
                                   const Tensor& bias, double eps) {
   const int64_t rows = checked_rows("add_layer_norm", x, weight, bias, eps);
   require_same_device("add_layer_norm", x, residual);
-  TENDRIL_CHECK(residual.shape() == x.shape() && residual.dtype() == x.dtype(),
-                "[add_layer_norm] the summands differ; got ", x.shape(), " ", x.dtype(), " and ",
-                residual.shape(), " ", residual.dtype(), "; they must be alike");
+  TENDRIL_CHECK(residual.shape() == x.shape() && is_floating(residual.dtype()) &&
+                    promote(x.dtype(), residual.dtype()) == x.dtype(),
+                "[add_layer_norm] the summands do not fit; got ", x.shape(), " ", x.dtype(),
+                " and ", residual.shape(), " ", residual.dtype(),
+                "; the residual must have x's shape and its dtype or a narrower one");
   return TENDRIL_ON_DEVICE(x, add_layer_norm(x, residual, weight, bias, eps, rows));
 }
 

@@ -1,13 +1,15 @@
 // The forward passes of layer_norm, rms_norm and add_layer_norm.
 #include <tendril/core/ops/norm_layers.h>
 
+#include <type_traits>
+
 #include <tendril/core/ops/norm_layers.cuh>
 
 namespace tendril::ops::cuda {
 namespace {
 
-// Rows of n elements: x, residual (null: none), their sum (only with a residual) and y in T; mean
-// (null for rms_norm) and rstd in T's compute type.
+// Rows of n elements: x, residual (null: none), their sum (only with a residual) and y in T, but
+// float rows may have a 16-bit residual; mean (null for rms_norm) and rstd in T's compute type.
 struct NormRows {
   const void *x, *residual;
   void *sum, *y, *mean, *rstd;
@@ -15,6 +17,7 @@ struct NormRows {
   int64_t rows;
   int n;
   double eps;
+  DType residual_dtype;
   bool aligned;  // every row begins at 16 bytes
 
   __device__ bool centred() const { return mean != nullptr; }
@@ -23,6 +26,16 @@ struct NormRows {
 template <class C>
 __device__ C inverse_root(C squares, int n, double eps) {
   return C(1) / sqrt(squares / static_cast<C>(n) + static_cast<C>(eps));
+}
+
+// body(the residual's elements) with their type.
+template <class T, class Body>
+__device__ void visit_residual(const NormRows& p, Body body) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (p.residual_dtype == DType::bf16) return body(static_cast<const bfloat16*>(p.residual));
+    if (p.residual_dtype == DType::f16) return body(static_cast<const float16*>(p.residual));
+  }
+  body(static_cast<const T*>(p.residual));
 }
 
 // The first passes over a row in registers; `lane` counts the threads of the row.
@@ -35,21 +48,22 @@ struct RowInRegisters {
   // x, or x + residual rounded to T, which is also stored.
   __device__ void read(const NormRows& p, int64_t row, int lane, int width) {
     const T* from = static_cast<const T*>(p.x) + row * p.n;
-    const T* added = static_cast<const T*>(p.residual) + row * p.n;
-    T* sum = static_cast<T*>(p.sum) + row * p.n;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i)
       x[i] = load_columns<C, kSize>(from, (lane + i * width) * kSize, p.n, p.aligned);
     if (!p.residual) return;
+    T* sum = static_cast<T*>(p.sum) + row * p.n;
+    visit_residual<T>(p, [&](const auto* residual) {
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      const int first = (lane + i * width) * kSize;
-      const auto other = load_columns<C, kSize>(added, first, p.n, p.aligned);
+      for (int i = 0; i < kPieces; ++i) {
+        const int first = (lane + i * width) * kSize;
+        const auto other = load_columns<C, kSize>(residual + row * p.n, first, p.n, p.aligned);
 #pragma unroll
-      for (int k = 0; k < kSize; ++k)
-        x[i].v[k] = static_cast<C>(static_cast<T>(x[i].v[k] + other.v[k]));
-      store_columns(sum, first, p.n, p.aligned, x[i]);
-    }
+        for (int k = 0; k < kSize; ++k)
+          x[i].v[k] = static_cast<C>(static_cast<T>(x[i].v[k] + other.v[k]));
+        store_columns(sum, first, p.n, p.aligned, x[i]);
+      }
+    });
   }
 
   __device__ C sum() const {
@@ -118,10 +132,12 @@ __global__ void __launch_bounds__(kMostRowThreads) general_norm_kernel(NormRows 
   const int64_t row = blockIdx.x;
   const T* x = static_cast<const T*>(p.x) + row * p.n;
   if (p.residual) {
-    const T* added = static_cast<const T*>(p.residual) + row * p.n;
     T* sum = static_cast<T*>(p.sum) + row * p.n;
-    for (int i = threadIdx.x; i < p.n; i += blockDim.x)
-      sum[i] = static_cast<T>(static_cast<C>(x[i]) + static_cast<C>(added[i]));
+    visit_residual<T>(p, [&](const auto* residual) {
+      const auto* added = residual + row * p.n;
+      for (int i = threadIdx.x; i < p.n; i += blockDim.x)
+        sum[i] = static_cast<T>(static_cast<C>(x[i]) + static_cast<C>(added[i]));
+    });
     x = sum;  // each thread reads below what it has written itself
   }
   C mean = 0;
@@ -162,7 +178,12 @@ void normalise(const char* op, const Tensor& x, const Tensor& residual, const Te
                const Tensor& bias, double eps, const Tensor& sum, const Tensor& y,
                const Tensor& mean, const Tensor& rstd) {
   if (rstd.numel() == 0) return;
-  const Tensor in = contiguous(x), added = residual.defined() ? contiguous(residual) : Tensor();
+  const Tensor in = contiguous(x);
+  Tensor added;
+  if (residual.defined()) {
+    const bool narrow = x.dtype() == f32 && accumulate_dtype(residual.dtype()) == f32;
+    added = contiguous(narrow ? residual : cast(residual, x.dtype()));
+  }
   const auto pointer = [](const Tensor& t) { return t.defined() ? t.raw_data() : nullptr; };
   Tensor weights, biases;
   NormRows p{pointer(in),
@@ -176,6 +197,7 @@ void normalise(const char* op, const Tensor& x, const Tensor& residual, const Te
              rstd.numel(),
              row_length(op, x),
              eps,
+             added.defined() ? added.dtype() : x.dtype(),
              false};
   const cudaStream_t on = stream(x.device());
   bool done = false;

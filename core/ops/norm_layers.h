@@ -8,7 +8,7 @@
 // rms_norm (Zhang and Sennrich 2019): h = x rstd, rstd = 1 / sqrt(mean(x^2) + eps)
 //   y = h weight
 //   m = g weight; dx = rstd (m - h mean(m h)); dweight = sum_rows g h
-// add_layer_norm: s = x + residual, rounded to their dtype; y = layer_norm(s)
+// add_layer_norm: s = x + residual, rounded to x's dtype; y = layer_norm(s)
 //   dx = dresidual = the gradient of layer_norm + g_sum, the gradient that reaches s elsewhere
 #pragma once
 
@@ -41,7 +41,8 @@ TENDRIL_API RmsNormResult rms_norm(const Tensor& x, const Tensor& weight, double
 TENDRIL_API NormGradients rms_norm_backward(const Tensor& g, const Tensor& x, const Tensor& weight,
                                             const Tensor& rstd, bool with_weight);
 
-/// x and residual are alike. One pass over them where layer_norm(add(x, residual)) takes two.
+/// The residual has x's shape, and its dtype or one that promotes to it. One pass over them where
+/// layer_norm(add(x, residual)) takes two.
 TENDRIL_API AddLayerNormResult add_layer_norm(const Tensor& x, const Tensor& residual,
                                               const Tensor& weight, const Tensor& bias, double eps);
 /// g is the gradient of y; g_sum, that of the sum, may be undefined. The result's x is the gradient

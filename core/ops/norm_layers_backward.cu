@@ -44,17 +44,24 @@ __device__ RowGradient<C> statistics(const NormGradientRows& p, int64_t row) {
 template <class T, int kPieces>
 struct RawRow {
   static constexpr int kSize = kVector<T>;
-  Vector<T, kSize> g[kPieces], x[kPieces];
+  Vector<T, kSize> g[kPieces], x[kPieces], added[kPieces];  // `added` only where there is any
+  RowGradient<compute_t<T>> gradient;                       // without its means
 
   __device__ void read(const NormGradientRows& p, int64_t row, int lane, int width) {
     const T *gs = static_cast<const T*>(p.g) + row * p.n,
             *xs = static_cast<const T*>(p.x) + row * p.n;
+    gradient = statistics<compute_t<T>>(p, row);
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
       const int first = (lane + i * width) * kSize;
       g[i] = load_raw_columns<kSize>(gs, first, p.n, p.aligned);
       x[i] = load_raw_columns<kSize>(xs, first, p.n, p.aligned);
     }
+    if (!p.added) return;
+    const T* more = static_cast<const T*>(p.added) + row * p.n;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i)
+      added[i] = load_raw_columns<kSize>(more, (lane + i * width) * kSize, p.n, p.aligned);
   }
 };
 
@@ -69,7 +76,7 @@ struct ColumnSums {
   template <bool kWarpRow>
   __device__ void add_row(const NormGradientRows& p, const RawRow<T, kPieces>& raw, int64_t row,
                           int lane, int width, C* shared) {
-    RowGradient<C> gradient = statistics<C>(p, row);
+    RowGradient<C> gradient = raw.gradient;
     C sum_m = 0, sum_mh = 0;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
@@ -94,7 +101,6 @@ struct ColumnSums {
                                   int64_t row, int lane, int width,
                                   const RowGradient<C>& gradient) {
     T* dx = static_cast<T*>(p.dx) + row * p.n;
-    const T* added = static_cast<const T*>(p.added) + row * p.n;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
       const int first = (lane + i * width) * kSize;
@@ -105,9 +111,8 @@ struct ColumnSums {
         values.v[k] = gradient(static_cast<C>(raw.g[i].v[k]) * w.v[k],
                                gradient.normalised(static_cast<C>(raw.x[i].v[k])));
       if (p.added) {
-        const auto more = load_columns<C, kSize>(added, first, p.n, p.aligned);
 #pragma unroll
-        for (int k = 0; k < kSize; ++k) values.v[k] += more.v[k];
+        for (int k = 0; k < kSize; ++k) values.v[k] += static_cast<C>(raw.added[i].v[k]);
       }
       store_columns(dx, first, p.n, p.aligned, values);
     }
@@ -128,8 +133,8 @@ struct ColumnSums {
 // its next row ahead.
 template <class T, int kPieces, bool kWarpRow>
 inline constexpr int kBackwardThreads = !kWarpRow                    ? kMostRowThreads
-                                        : kPieces * kVector<T> <= 16 ? 512
-                                        : kPieces * kVector<T> <= 24 ? 384
+                                        : kPieces * kVector<T> <= 8  ? 512
+                                        : kPieces * kVector<T> <= 16 ? 384
                                                                      : 256;
 
 template <class T, int kPieces, bool kWarpRow>

@@ -24,13 +24,6 @@ struct Rows {
   bool aligned;  // every row begins at 16 bytes
 };
 
-struct Maximum {  // ignores NaN: the sum of the exponentials brings it back
-  template <class T>
-  __device__ T operator()(T a, T b) const {
-    return fmax(a, b);
-  }
-};
-
 // The threads of one row: a warp or a block.
 template <bool kWarpRow, class C>
 struct Team {
@@ -50,8 +43,8 @@ struct Team {
     return block_sum(value, shared);
   }
   __device__ C maximum(C value) const {
-    if constexpr (kWarpRow) return warp_reduce(value, Maximum());
-    return block_reduce(value, Maximum(), C(-INFINITY), shared);
+    if constexpr (kWarpRow) return warp_reduce(value, Larger());
+    return block_reduce(value, Larger(), C(-INFINITY), shared);
   }
 };
 

@@ -13,6 +13,12 @@ double residual_std(const Gpt2Config& config) {
   return config.initializer_range / std::sqrt(2.0 * static_cast<double>(config.n_layer));
 }
 
+// The stream's sum and its normalisation.
+SumAndNorm normalised(const LayerNorm& norm, const ResidualStream& stream) {
+  if (stream.branch.defined()) return norm.of_sum(stream.x, stream.branch);
+  return {stream.x, norm(stream.x)};
+}
+
 const Gpt2Config& validated(const Gpt2Config& config) {
   config.validate();
   return config;
@@ -75,9 +81,10 @@ Gpt2Block::Gpt2Block(const Gpt2Config& config)
   add("mlp", mlp_);
 }
 
-Tensor Gpt2Block::forward(const Tensor& x, KeyValueCache* cache) const {
-  const Tensor y = x + attn_.forward(ln_1_(x), cache);
-  return y + mlp_(ln_2_(y));
+ResidualStream Gpt2Block::forward(const ResidualStream& stream, KeyValueCache* cache) const {
+  const auto [x, normed] = normalised(ln_1_, stream);
+  const auto [y, normed_again] = ln_2_.of_sum(x, attn_.forward(normed, cache));
+  return {y, mlp_(normed_again)};
 }
 
 Gpt2Transformer::Gpt2Transformer(const Gpt2Config& config)
@@ -104,12 +111,12 @@ Tensor Gpt2Transformer::forward(const Tensor& tokens, ModelCache* cache) {
   TENDRIL_CHECK(!cache || cache->layers() == static_cast<int64_t>(h_.size()),
                 "[Gpt2] needs a cache of ", h_.size(), " layers; got ", cache ? cache->layers() : 0,
                 "; use make_cache()");
-  Tensor x =
+  const Tensor x =
       wte_(tokens) + slice(wpe_.weight(), 0, past, past + tokens.size(1));  // (B, T, C) + (T, C)
-  x = drop_(x);
+  ResidualStream stream{drop_(x), {}};
   for (size_t i = 0; i < h_.size(); ++i)
-    x = h_[i].forward(x, cache ? &cache->layer(static_cast<int64_t>(i)) : nullptr);
-  return ln_f_(x);
+    stream = h_[i].forward(stream, cache ? &cache->layer(static_cast<int64_t>(i)) : nullptr);
+  return normalised(ln_f_, stream).y;
 }
 
 Gpt2::Gpt2(const Gpt2Config& config) : config_(validated(config)), transformer_(config_) {

@@ -95,10 +95,16 @@ class TENDRIL_API Gpt2Mlp : public Module {
   Dropout dropout_;
 };
 
+/// The numbers between two layers, x + branch. The sum is left to the norm that reads it next,
+/// which forms it in the same pass; `branch` is undefined before the first block.
+struct ResidualStream {
+  Tensor x, branch;  // (B, T, C)
+};
+
 class TENDRIL_API Gpt2Block : public Module {
  public:
   explicit Gpt2Block(const Gpt2Config& config);
-  Tensor forward(const Tensor& x, KeyValueCache* cache) const;
+  ResidualStream forward(const ResidualStream& stream, KeyValueCache* cache) const;
 
  private:
   LayerNorm ln_1_;
