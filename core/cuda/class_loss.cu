@@ -212,7 +212,7 @@ void launch(const ClassLoss& p, Device device) {
     TENDRIL_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                             static_cast<int>(shared)));
   kernel<<<static_cast<unsigned>(p.rows), threads, shared, on>>>(p, index_fault(device));
-  TENDRIL_CUDA_CHECK_LAUNCH(p.op);
+  TENDRIL_CUDA_CHECK_LAUNCH(p.op.text);
 }
 
 template <class T>
@@ -248,10 +248,10 @@ __global__ void convert_kernel(const double* losses, int64_t rows, T* out) {
 void class_loss(const ClassLoss& rows, Device device) {
   if (rows.rows == 0) return;
   constexpr int64_t kMost = (int64_t{1} << 31) - 64;
-  TENDRIL_CHECK(rows.rows < kMost && rows.classes < kMost, "[", rows.op,
+  TENDRIL_CHECK(rows.rows < kMost && rows.classes < kMost, "[", rows.op.text,
                 "] has too many rows or classes for a GPU; got ", rows.rows, " and ", rows.classes,
                 "; each must be below 2^31 - 64");
-  visit_floating(rows.op, rows.dtype,
+  visit_floating(rows.op.text, rows.dtype,
                  [&](auto tag) { launch<typename decltype(tag)::type>(rows, device); });
 }
 

@@ -21,7 +21,7 @@ namespace tendril::cuda {
 ///
 /// All pointers are to memory of the device; those that are null are left out.
 struct ClassLoss {
-  const char* op;  // a string literal
+  HostText op;
   int64_t rows = 0, classes = 0;
 
   const void* logits = nullptr;  // (rows, classes), `logits_stride` elements from row to row

@@ -13,26 +13,34 @@ void check(cudaError_t status, const char* what);
 /// The calling thread's current stream; makes the device current for the CUDA runtime.
 cudaStream_t stream(Device device);
 
+/// A string literal of the host, for a kernel to hand back. A literal written in a kernel is at an
+/// address of the device, which the host cannot read: there it does not compile.
+struct HostText {
+  const char* text = nullptr;
+  HostText() = default;
+  HostText(const char* literal) : text(literal) {}
+};
+
 /// The first index (or value) out of range that a kernel met. Kernels skip it; the error is thrown
 /// at the next wait for the device.
 struct IndexFault {
   unsigned int set;
-  const char* op;    // a string literal of the host
-  const char* rule;  // likewise, what values must be; null for an index
+  const char* op;
+  const char* rule;  // what values must be; null for an index
   int64_t index, size;
   double value;
 
-  __device__ void report(const char* where, int64_t bad_index, int64_t axis_size) {
+  __device__ void report(HostText where, int64_t bad_index, int64_t axis_size) {
     if (atomicCAS(&set, 0u, 1u) != 0u) return;
-    op = where;
+    op = where.text;
     rule = nullptr;
     index = bad_index;
     size = axis_size;
   }
-  __device__ void report_value(const char* where, const char* what_they_must_be, double bad_value) {
+  __device__ void report_value(HostText where, HostText what_they_must_be, double bad_value) {
     if (atomicCAS(&set, 0u, 1u) != 0u) return;
-    op = where;
-    rule = what_they_must_be;
+    op = where.text;
+    rule = what_they_must_be.text;
     value = bad_value;
   }
 };

@@ -24,6 +24,7 @@ namespace {
 
 using tendril::cuda::aligned16;
 using tendril::cuda::blocks_for;
+using tendril::cuda::HostText;
 using tendril::cuda::IndexFault;
 using tendril::cuda::kVector;
 using tendril::cuda::kWarp;
@@ -41,13 +42,14 @@ constexpr int kAhead = 4;  // rows on their way to a thread at a time
 template <class U, class I>
 __global__ void __launch_bounds__(kThreads)
     lookup_kernel(const I* indices, const U* table, U* y, int64_t rows, int64_t count,
-                  int64_t row_stride, int64_t step, int64_t classes, IndexFault* fault) {
+                  int64_t row_stride, int64_t step, int64_t classes, HostText op,
+                  IndexFault* fault) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (kThreads / kWarp) + threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
   if (row >= rows) return;
   const int64_t index = indices[row];
   const bool valid = index >= 0 && index < classes;
-  if (!valid && lane == 0) fault->report("embedding", index, classes);
+  if (!valid && lane == 0) fault->report(op, index, classes);
   const U* from = table + (valid ? index : 0) * row_stride;
   U* to = y + row * count;
 #pragma unroll 4
@@ -63,7 +65,7 @@ void lookup(const Tensor& indices, const Tensor& weight, const Tensor& y) {
                     tendril::cuda::stream(y.device())>>>(
         indices.data<I>(), static_cast<const U*>(weight.raw_data()), static_cast<U*>(y.raw_data()),
         rows, count, weight.strides()[0] / per, per > 1 ? 1 : weight.strides()[1], weight.size(0),
-        tendril::cuda::index_fault(y.device()));
+        "embedding", tendril::cuda::index_fault(y.device()));
   });
   TENDRIL_CUDA_CHECK_LAUNCH("embedding");
 }
@@ -99,12 +101,12 @@ constexpr int kPiece = kWarp;  // positions: a lane of the warp that sums a piec
 // What is not summed (padding, indices out of range) gets the key `classes`, behind all others.
 template <class I>
 __global__ void keys_kernel(const I* indices, uint32_t* keys, int32_t* positions, int64_t count,
-                            int64_t classes, int64_t padding, IndexFault* fault) {
+                            int64_t classes, int64_t padding, HostText op, IndexFault* fault) {
   const int64_t n = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (n >= count) return;
   const int64_t index = indices[n];
   const bool valid = index >= 0 && index < classes;
-  if (!valid) fault->report("embedding_backward", index, classes);
+  if (!valid) fault->report(op, index, classes);
   keys[n] = static_cast<uint32_t>(valid && index != padding ? index : classes);
   positions[n] = static_cast<int32_t>(n);
 }
@@ -173,7 +175,7 @@ struct Order {
     visit_index("embedding_backward", indices.dtype(), [&]<class I>(TypeTag<I>) {
       keys_kernel<<<blocks_for(count, kThreads), kThreads, 0, stream>>>(
           indices.data<I>(), key_data(unsorted_keys), unsorted_positions.data<int32_t>(), count,
-          classes, padding, tendril::cuda::index_fault(device));
+          classes, padding, "embedding_backward", tendril::cuda::index_fault(device));
     });
     TENDRIL_CUDA_CHECK_LAUNCH("embedding_backward");
     const int bits = std::bit_width(static_cast<uint64_t>(classes));

@@ -36,7 +36,7 @@ void visit_units(const Tensor& x, const Tensor& out, int64_t inner, const Body& 
 template <class Unit>
 __global__ void index_select_kernel(const Unit* x, const int64_t* indices, Unit* out, int64_t total,
                                     int64_t count, int64_t size, int64_t inner, IndexFault* fault,
-                                    const char* op) {
+                                    HostText op) {
   for (int64_t p = first_index(); p < total; p += index_step()) {
     const Quotient row = divide(p, inner), block = divide(row.quotient, count);
     const int64_t index = indices[block.rest];
@@ -51,7 +51,7 @@ __global__ void index_select_kernel(const Unit* x, const int64_t* indices, Unit*
 
 // keys[j] = indices[j], or `size` for one out of range: sorted to the end and left alone there.
 __global__ void row_keys_kernel(const int64_t* indices, int64_t* keys, int64_t count, int64_t size,
-                                IndexFault* fault, const char* op) {
+                                IndexFault* fault, HostText op) {
   for (int64_t j = first_index(); j < count; j += index_step()) {
     const int64_t index = indices[j];
     const bool valid = in_range(index, size);
@@ -82,7 +82,7 @@ __global__ void sum_rows_kernel(const T* g, const int64_t* keys, const int64_t* 
 template <class T>
 __global__ void gather_kernel(const T* x, const int64_t* indices, T* out, int64_t total,
                               int64_t count, int64_t size, int64_t inner, IndexFault* fault,
-                              const char* op) {
+                              HostText op) {
   for (int64_t p = first_index(); p < total; p += index_step()) {
     const Quotient row = divide(p, inner);
     const int64_t outer = divide(row.quotient, count).quotient, index = indices[p];
@@ -98,7 +98,7 @@ __global__ void gather_kernel(const T* x, const int64_t* indices, T* out, int64_
 // keys[p] = where element p of the source goes in the result (outer, size, inner), or `end`.
 __global__ void target_keys_kernel(const int64_t* indices, int64_t* keys, int64_t total,
                                    int64_t count, int64_t size, int64_t inner, int64_t end,
-                                   IndexFault* fault, const char* op) {
+                                   IndexFault* fault, HostText op) {
   for (int64_t p = first_index(); p < total; p += index_step()) {
     const Quotient row = divide(p, inner);
     const int64_t outer = divide(row.quotient, count).quotient, index = indices[p];
@@ -124,7 +124,7 @@ __global__ void add_runs_kernel(const T* source, const int64_t* keys, const int6
 
 template <class T>
 __global__ void set_ones_kernel(T* out, const int64_t* indices, int64_t count, int64_t classes,
-                                T one, IndexFault* fault, const char* op) {
+                                T one, IndexFault* fault, HostText op) {
   for (int64_t i = first_index(); i < count; i += index_step()) {
     const int64_t index = indices[i];
     if (in_range(index, classes))

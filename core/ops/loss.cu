@@ -39,7 +39,7 @@ ClassLoss walk_over(const char* op, const Tensor& logits, const Tensor& target,
 
 // A thread per row. The class of its target, or -1 where the row does not count.
 template <class Index>
-__device__ int64_t class_of(const char* op, const Index* targets, int64_t row, int64_t classes,
+__device__ int64_t class_of(HostText op, const Index* targets, int64_t row, int64_t classes,
                             int64_t ignore_index, IndexFault* fault) {
   const int64_t target = targets[row];
   if (target == ignore_index) return -1;
@@ -49,7 +49,7 @@ __device__ int64_t class_of(const char* op, const Index* targets, int64_t row, i
 }
 
 struct NllRows {
-  const char* op;
+  HostText op;
   int64_t rows, classes, ignore_index;
   IndexFault* fault;
 };
@@ -119,11 +119,11 @@ Tensor nll_loss(const Tensor& x, const Tensor& target, int64_t ignore_index, Red
   const cudaStream_t on = stream(x.device());
   const NllRows p{"nll_loss", y.numel(), x.size(-1), ignore_index, index_fault(x.device())};
   if (p.rows > 0)
-    visit_index(p.op, y.dtype(), [&](auto tag) {
+    visit_index(p.op.text, y.dtype(), [&](auto tag) {
       nll_kernel<<<blocks_for(p.rows, kThreads), kThreads, 0, on>>>(
           p, Source(x, x.shape()), y.data<typename decltype(tag)::type>(), losses.data<double>());
     });
-  TENDRIL_CUDA_CHECK_LAUNCH(p.op);
+  TENDRIL_CUDA_CHECK_LAUNCH(p.op.text);
   return reduce_losses(losses, divisor(y, ignore_index, reduction), target.shape(),
                        accumulate_dtype(x.dtype()), reduction);
 }
@@ -139,15 +139,15 @@ Tensor nll_loss_backward(const Tensor& g, const Tensor& x, const Tensor& target,
   const Tensor count = divisor(y, ignore_index, reduction);
   const NllRows p{"nll_loss_backward", y.numel(), x.size(-1), ignore_index,
                   index_fault(x.device())};
-  visit_floating(p.op, x.dtype(), [&](auto tag) {
+  visit_floating(p.op.text, x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    visit_index(p.op, y.dtype(), [&](auto index) {
+    visit_index(p.op.text, y.dtype(), [&](auto index) {
       nll_gradient_kernel<<<blocks_for(p.rows, kThreads), kThreads, 0, on>>>(
           p, Source(g, target.shape()), y.data<typename decltype(index)::type>(),
           count.defined() ? count.data<int64_t>() : nullptr, dx.data<T>());
     });
   });
-  TENDRIL_CUDA_CHECK_LAUNCH(p.op);
+  TENDRIL_CUDA_CHECK_LAUNCH(p.op.text);
   return dx;
 }
 

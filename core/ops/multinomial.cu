@@ -20,7 +20,7 @@ constexpr const char* kTooFew =
 // What kernels say about bad weights.
 struct Complaints {
   IndexFault* fault;
-  const char *op, *weight, *row, *few;
+  HostText op, weight, row, few;
   explicit Complaints(Device device)
       : fault(index_fault(device)), op(kOp), weight(kBadWeight), row(kBadRow), few(kTooFew) {}
 };

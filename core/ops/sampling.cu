@@ -10,8 +10,8 @@ constexpr int kThreads = 256;
 // A thread takes one Philox block: four neighbours.
 template <class T>
 __global__ void bernoulli_kernel(const T* probability, T* out, int64_t count, RandomKey key,
-                                 tendril::cuda::IndexFault* fault, const char* op,
-                                 const char* rule) {
+                                 tendril::cuda::IndexFault* fault, tendril::cuda::HostText op,
+                                 tendril::cuda::HostText rule) {
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   if (at >= count) return;
   const PhiloxBlock words = key.block(static_cast<uint64_t>(at) / 4);

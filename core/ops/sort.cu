@@ -55,7 +55,7 @@ __global__ void first_kernel(const Bits* x, Layout from, const int64_t* sorted, 
 template <class Bits>
 __global__ void scatter_kernel(const Bits* g, Layout from, const int64_t* indices, Layout places,
                                Bits* dx, Layout to, int64_t total, int64_t n, int64_t k,
-                               IndexFault* fault, const char* op) {
+                               IndexFault* fault, HostText op) {
   for (int64_t p = first_index(); p < total; p += index_step()) {
     const int64_t index = indices[places.offset(p)];
     if (in_range(index, n))
