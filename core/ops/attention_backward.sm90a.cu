@@ -12,16 +12,18 @@ namespace {
 
 // ---------------------------------------------------------------- dQ
 
+// Short heads leave registers for three blocks of a group on a multiprocessor: one works while the
+// others wait.
 template <int kD>
 struct QueryBlock {
-  static constexpr int kGroups = 3;
+  static constexpr int kGroups = kD == 64 ? 1 : 2, kBlocks = kD == 64 ? 3 : 1;
   static constexpr int kRows = kGroups * kGroupRows, kThreads = kGroups * kGroupThreads;
   static constexpr uint32_t kStage = 2 * tile_bytes<kD>(kStep);                // K, V
   static constexpr uint32_t kShared = 2 * tile_bytes<kD>(kRows) + 2 * kStage;  // Q, dO
 };
 
 template <class T, int kD, class Block = QueryBlock<kD>>
-__global__ void __launch_bounds__(Block::kThreads, 1)
+__global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
     attention_query_gradient_group_kernel(const AttentionBackward p) {
   constexpr int kRows = Block::kRows, kThreads = Block::kThreads;
   using LeftTile = BlockTile<kRows>;
@@ -91,10 +93,11 @@ __global__ void __launch_bounds__(Block::kThreads, 1)
 
 // ---------------------------------------------------------------- dK and dV
 
-// Two groups have 255 registers for each thread: dK, dV and two tiles of scores fit.
+// dK, dV and two tiles of scores take all registers of two groups; for short heads these are two
+// blocks.
 template <int kD>
 struct KeyBlock {
-  static constexpr int kGroups = 2;
+  static constexpr int kGroups = kD == 64 ? 1 : 2, kBlocks = kD == 64 ? 2 : 1;
   static constexpr int kRows = kGroups * kGroupRows, kThreads = kGroups * kGroupThreads;
   static constexpr uint32_t kStage = 2 * tile_bytes<kD>(kStep);  // Q, dO
   static constexpr uint32_t kRowBytes = kStep * 8;               // {lse, delta} of the queries
@@ -103,7 +106,7 @@ struct KeyBlock {
 };
 
 template <class T, int kD, class Block = KeyBlock<kD>>
-__global__ void __launch_bounds__(Block::kThreads, 1)
+__global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
     attention_key_gradient_group_kernel(const AttentionBackward p) {
   constexpr int kRows = Block::kRows, kThreads = Block::kThreads;
   using LeftTile = BlockTile<kRows>;

@@ -1,5 +1,6 @@
 // Attention's forward pass as in attention_forward.cu, with Hopper's warpgroup products: a
-// warpgroup owns 64 queries, kept in registers as the left operand, and walks over 64 keys at a
+// warpgroup owns 64 queries, read from shared memory with every product (kept in registers as the
+// left operand they came out wrong on an H200 from the second step on), and walks over 64 keys at a
 // time. Several groups on a multiprocessor fill each other's waits. No product is left unfinished
 // at the end of a step: the compiler would then make all of them wait for one another.
 
@@ -11,10 +12,11 @@
 namespace tendril::ops::cuda {
 namespace {
 
-// Short heads: two blocks of two groups share a multiprocessor; long ones: one block of three.
+// Four blocks of one group share a multiprocessor, for long heads one block of two: one works while
+// the others wait.
 template <int kD>
 struct ForwardBlock {
-  static constexpr int kGroups = kD == 64 ? 2 : 3, kBlocks = kD == 64 ? 2 : 1;
+  static constexpr int kGroups = kD == 64 ? 1 : 2, kBlocks = kD == 64 ? 4 : 1;
   static constexpr int kRows = kGroups * kGroupRows, kThreads = kGroups * kGroupThreads;
   static constexpr uint32_t kStage = 2 * tile_bytes<kD>(kStep);  // K, V
   static constexpr uint32_t kShared = tile_bytes<kD>(kRows) + 2 * kStage;
@@ -52,20 +54,16 @@ __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
 
   RowState<kD, 1> state;
   float scores[1][8][4] = {};  // made once: the first product of a step overwrites what it finds
-  uint32_t left[kD / 16][4];
   for (int s = begin, stage = 0; s < end; s += kStep, stage ^= 1) {
     wait_copies<0>();
     publish_shared();
     __syncthreads();  // the tile is there for all, and all have left the one before
-    if (s == begin)
-#pragma unroll
-      for (int k = 0; k < kD / 16; ++k) load_a<BlockTile<kRows>>(left[k], queries, row, 16 * k);
     if (s + kStep < end) start_keys(s + kStep, stage ^ 1);
     commit_copies();
     if (p.bounds.sees_none(t0 + group_row, kGroupRows, s, kStep)) continue;
     const uint32_t keys = stages + stage * Block::kStage;
     fence_products();
-    start_rows_product<T, kD>(scores[0], left, keys);
+    start_rows_product<T, kD, kRows>(scores[0], queries, group_row, keys);
     commit_products();
     wait_products<0>();
     hold(scores[0]);
@@ -78,6 +76,7 @@ __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
     commit_products();
     wait_products<0>();
     hold_sum<kD>(state.output[0]);
+    hold_left(probabilities);
   }
   wait_copies<0>();
   __syncthreads();  // the queries have arrived, and nobody reads them any more

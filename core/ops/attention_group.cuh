@@ -22,16 +22,6 @@ __device__ __forceinline__ void start_rows_product(GroupTile& c, uint32_t left, 
   }
 }
 
-/// The same with the left rows in registers.
-template <class T, int kD>
-__device__ __forceinline__ void start_rows_product(GroupTile& c, const uint32_t (&left)[kD / 16][4],
-                                                   uint32_t right) {
-#pragma unroll
-  for (int k = 0; k < kD / 16; ++k)
-    group_multiply<T, false>(c, left[k], block_descriptor(right + k / 4 * kBlockBytes + k % 4 * 32),
-                             k > 0);
-}
-
 /// sum += p right.
 template <class T, int kD>
 __device__ __forceinline__ void start_sum(float (&sum)[kD / 8][4], const uint32_t (&p)[4][4],
@@ -58,6 +48,15 @@ __device__ __forceinline__ void pack_left(uint32_t (&a)[4][4], const GroupTile& 
 #pragma unroll
     for (int i = 0; i < 4; ++i)
       a[k][i] = pack<T>(c[2 * k + i / 2][i % 2 * 2], c[2 * k + i / 2][i % 2 * 2 + 1]);
+}
+
+/// Keeps a left operand's registers from being reused before the wait that stands above.
+template <int kK>
+__device__ __forceinline__ void hold_left(uint32_t (&a)[kK][4]) {
+#pragma unroll
+  for (int k = 0; k < kK; ++k)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+r"(a[k][i])::"memory");
 }
 
 /// Calls body(FastTag<T, kD, false>{}): heads are padded to 64 or 128 channels.
