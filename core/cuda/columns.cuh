@@ -26,15 +26,18 @@ __device__ inline void for_columns(int first, int n, Body body) {
 
 /// Columns [first, first + kSize) of a row of n, without conversion; 0 beyond its end. `first` is a
 /// multiple of kSize; kSize elements of T are several 16-byte vectors, one, or a half or less.
+/// `aligned` means that rows are whole vectors. Kernels must know it when they are compiled: loads
+/// in two branches that meet again wait for each other.
 template <int kSize, class T>
 __device__ inline Vector<T, kSize> load_raw_columns(const T* row, int first, int n, bool aligned) {
   constexpr int kStep = kVector<T> < kSize ? kVector<T> : kSize;
   static_assert(kSize % kStep == 0);
   Vector<T, kSize> values;
-  if (aligned && first + kSize <= n) {
+  if (aligned) {
 #pragma unroll
     for (int at = 0; at < kSize; at += kStep) {
-      const auto part = load_vector<T, kStep>(row + first + at);
+      Vector<T, kStep> part = {};
+      if (first + at < n) part = load_vector<T, kStep>(row + first + at);
 #pragma unroll
       for (int k = 0; k < kStep; ++k) values.v[at + k] = part.v[k];
     }
@@ -64,9 +67,10 @@ __device__ inline void store_columns(T* row, int first, int n, bool aligned,
                                      const Vector<C, kSize>& values) {
   constexpr int kStep = kVector<T>;
   static_assert(kSize % kStep == 0);
-  if (aligned && first + kSize <= n) {
+  if (aligned) {
 #pragma unroll
     for (int at = 0; at < kSize; at += kStep) {
+      if (first + at >= n) continue;
       Vector<T> part;
 #pragma unroll
       for (int k = 0; k < kStep; ++k) part.v[k] = static_cast<T>(values.v[at + k]);

@@ -87,8 +87,9 @@ struct RowInRegisters {
   }
 };
 
-template <class T, int kPieces, bool kWarpRow>
+template <class T, int kPieces, bool kWarpRow, bool kAligned>
 __global__ void __launch_bounds__(kMostRowThreads) norm_kernel(NormRows p) {
+  p.aligned = kAligned;
   using C = compute_t<T>;
   constexpr int kSize = kVector<T>;
   __shared__ C shared[kWarp];
@@ -168,8 +169,9 @@ bool launch_fast(NormRows p, cudaStream_t on) {
   return visit_row_shape<T>(p.n, [&](auto shape) {
     using S = decltype(shape);
     const int64_t rows_per_block = S::warp_row ? kWarpsPerBlock : 1;
-    norm_kernel<T, S::pieces, S::warp_row>
-        <<<blocks_for(p.rows, rows_per_block), shape.threads, 0, on>>>(p);
+    const auto kernel = p.aligned ? norm_kernel<T, S::pieces, S::warp_row, true>
+                                  : norm_kernel<T, S::pieces, S::warp_row, false>;
+    kernel<<<blocks_for(p.rows, rows_per_block), shape.threads, 0, on>>>(p);
   });
 }
 

@@ -65,56 +65,52 @@ struct RawRow {
   }
 };
 
-// A thread's share of dweight and dbias: always the same columns.
+// A thread's share of dweight and dbias: always the same columns, whose weights stay in registers.
 template <class T, int kPieces>
 struct ColumnSums {
   using C = compute_t<T>;
   static constexpr int kSize = kVector<T>;
   C weight[kPieces][kSize] = {}, bias[kPieces][kSize] = {};
+  Vector<C, kSize> factors[kPieces];
+
+  __device__ ColumnSums(const NormGradientRows& p, int lane, int width) {
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i)
+      factors[i] = channels<T>(p.weight, (lane + i * width) * kSize, p.n, p.aligned, C(1));
+  }
 
   // Adds one row to the sums and writes its dx.
   template <bool kWarpRow>
   __device__ void add_row(const NormGradientRows& p, const RawRow<T, kPieces>& raw, int64_t row,
                           int lane, int width, C* shared) {
     RowGradient<C> gradient = raw.gradient;
+    Vector<C, kSize> h[kPieces];
     C sum_m = 0, sum_mh = 0;
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      const auto w = channels<T>(p.weight, (lane + i * width) * kSize, p.n, p.aligned, C(1));
+    for (int i = 0; i < kPieces; ++i)
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {  // g is 0 beyond the end of the row
-        const C g = static_cast<C>(raw.g[i].v[k]);
-        const C h = gradient.normalised(static_cast<C>(raw.x[i].v[k])), m = g * w.v[k];
+        const C g = static_cast<C>(raw.g[i].v[k]), m = g * factors[i].v[k];
+        h[i].v[k] = gradient.normalised(static_cast<C>(raw.x[i].v[k]));
         sum_m += m;
-        sum_mh += m * h;
-        weight[i][k] += g * h;
+        sum_mh += m * h[i].v[k];
+        weight[i][k] += g * h[i].v[k];
         bias[i][k] += g;
       }
-    }
     const C n = static_cast<C>(p.n);
     gradient.mean_mh = row_sum<kWarpRow>(sum_mh, shared) / n;
     if (p.centred()) gradient.mean_m = row_sum<kWarpRow>(sum_m, shared) / n;
-    write_dx(p, raw, row, lane, width, gradient);
-  }
-
-  __device__ static void write_dx(const NormGradientRows& p, const RawRow<T, kPieces>& raw,
-                                  int64_t row, int lane, int width,
-                                  const RowGradient<C>& gradient) {
     T* dx = static_cast<T*>(p.dx) + row * p.n;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
-      const int first = (lane + i * width) * kSize;
-      const auto w = channels<T>(p.weight, first, p.n, p.aligned, C(1));
-      Vector<C, kSize> values;
 #pragma unroll
       for (int k = 0; k < kSize; ++k)
-        values.v[k] = gradient(static_cast<C>(raw.g[i].v[k]) * w.v[k],
-                               gradient.normalised(static_cast<C>(raw.x[i].v[k])));
+        h[i].v[k] = gradient(static_cast<C>(raw.g[i].v[k]) * factors[i].v[k], h[i].v[k]);
       if (p.added) {
 #pragma unroll
-        for (int k = 0; k < kSize; ++k) values.v[k] += static_cast<C>(raw.added[i].v[k]);
+        for (int k = 0; k < kSize; ++k) h[i].v[k] += static_cast<C>(raw.added[i].v[k]);
       }
-      store_columns(dx, first, p.n, p.aligned, values);
+      store_columns(dx, (lane + i * width) * kSize, p.n, p.aligned, h[i]);
     }
   }
 
@@ -129,19 +125,25 @@ struct ColumnSums {
 };
 
 // Where a warp has a row, one block fills a multiprocessor with as many warps as the registers
-// allow: few partial sums. They are too few warps to hide the memory's latency alone, so each reads
-// its next row ahead.
+// allow: few partial sums, and enough warps to hide the memory's latency.
 template <class T, int kPieces, bool kWarpRow>
 inline constexpr int kBackwardThreads = !kWarpRow                    ? kMostRowThreads
-                                        : kPieces * kVector<T> <= 8  ? 512
-                                        : kPieces * kVector<T> <= 16 ? 384
+                                        : kPieces * kVector<T> <= 16 ? 512
+                                        : kPieces * kVector<T> <= 24 ? 384
                                                                      : 256;
 
-template <class T, int kPieces, bool kWarpRow>
+// What a kernel is compiled for: loads behind a condition that is known only when it runs wait for
+// each other.
+enum class Rows : uint8_t { aligned, aligned_with_added, any };
+
+template <class T, int kPieces, bool kWarpRow, Rows kRows>
 __global__ void __launch_bounds__(kBackwardThreads<T, kPieces, kWarpRow>)
     norm_backward_kernel(NormGradientRows p) {
+  p.aligned = kRows != Rows::any;
+  if (kRows == Rows::aligned) p.added = nullptr;
+  if (kRows == Rows::aligned_with_added) __builtin_assume(p.added != nullptr);
   using C = compute_t<T>;
-  constexpr bool kReadsAhead = kWarpRow || kPieces == 1;
+  constexpr bool kReadsAhead = !kWarpRow && kPieces == 1;  // a block has one row in flight
   constexpr int kWarps = kWarpRow ? kBackwardThreads<T, kPieces, kWarpRow> / kWarp : 1;
   constexpr int kColumns = kPieces * kVector<T> * kWarp;  // of a warp
   __shared__ C shared[kWarpRow ? kWarps * kColumns : kWarp];
@@ -151,7 +153,7 @@ __global__ void __launch_bounds__(kBackwardThreads<T, kPieces, kWarpRow>)
   const int64_t begin = blockIdx.x * p.rows_per_block;
   const int64_t end = begin + p.rows_per_block < p.rows ? begin + p.rows_per_block : p.rows;
 
-  ColumnSums<T, kPieces> sums;
+  ColumnSums<T, kPieces> sums(p, lane, width);
   RawRow<T, kPieces> raw;
   if (kReadsAhead && begin + warp < end) raw.read(p, begin + warp, lane, width);
   for (int64_t row = begin + warp; row < end; row += kWarps) {
@@ -279,7 +281,10 @@ Tensor launch_fast(const char* op, NormGradientRows p, Device device) {
   Tensor partials;
   visit_row_shape<T>(p.n, [&](auto shape) {
     using S = decltype(shape);
-    const auto kernel = norm_backward_kernel<T, S::pieces, S::warp_row>;
+    const auto kernel =
+        !p.aligned ? norm_backward_kernel<T, S::pieces, S::warp_row, Rows::any>
+        : p.added  ? norm_backward_kernel<T, S::pieces, S::warp_row, Rows::aligned_with_added>
+                   : norm_backward_kernel<T, S::pieces, S::warp_row, Rows::aligned>;
     const int threads = S::warp_row ? kBackwardThreads<T, S::pieces, S::warp_row> : shape.threads;
     int resident = 0;
     stream(device);  // makes the device current

@@ -183,14 +183,17 @@ struct ColumnPartials {
   }
 
   // kRows rows from `row` on, `step` apart.
-  template <int kRows>
+  template <int kRows, bool kPlain>
   __device__ void add(const Reducer& reducer, const T* x, const ColumnWalk& walk, int first,
                       int64_t row, int64_t step) {
     Vector<T, kSize> loaded[kRows];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r)
-      loaded[r] = load_raw_columns<kSize>(x + walk.row_offset(row + r * step), first,
-                                          static_cast<int>(walk.columns), walk.aligned);
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t at = row + r * step;
+      const T* from = x + (kPlain ? at * walk.row_step : walk.row_offset(at));
+      loaded[r] = load_raw_columns<kSize>(from, first, static_cast<int>(walk.columns),
+                                          kPlain || walk.aligned);
+    }
 #pragma unroll
     for (int k = 0; k < kSize; ++k) {
       Vector<T, kRows> values;
@@ -201,7 +204,9 @@ struct ColumnPartials {
   }
 };
 
-template <class Reducer>
+// kPlain: rows are whole vectors and lie at even distances. Compiled in: loads behind a condition
+// that is known only when a kernel runs wait for each other.
+template <class Reducer, bool kPlain>
 __global__ void __launch_bounds__(kReduceThreads)
     reduce_columns_kernel(const typename Reducer::Element* x, ColumnWalk walk,
                           Outcome<Reducer> outcome) {
@@ -222,8 +227,9 @@ __global__ void __launch_bounds__(kReduceThreads)
   int64_t row = chunk * walk.chunk + threadIdx.y;
   if (first < walk.columns) {
     for (; row + (kBatch - 1) * step < end; row += kBatch * step)
-      mine.template add<kBatch>(reducer, values, walk, first, row, step);
-    for (; row < end; row += step) mine.template add<1>(reducer, values, walk, first, row, step);
+      mine.template add<kBatch, kPlain>(reducer, values, walk, first, row, step);
+    for (; row < end; row += step)
+      mine.template add<1, kPlain>(reducer, values, walk, first, row, step);
   }
 
   // The threads of a column meet as a tree.
@@ -358,7 +364,7 @@ void reduce_columns(const typename Reducer::Element* x, const ReduceLayout& layo
                   layout.count,
                   1,
                   columns_are_aligned(x, layout)};
-  walk.chunks = chunks_for(device, walk.tiles * outer, 4, layout.count, 8 * threads.y);
+  walk.chunks = chunks_for(device, walk.tiles * outer, 3, layout.count, 8 * threads.y);
   walk.chunk = (layout.count + walk.chunks - 1) / walk.chunks;
   walk.chunks = (layout.count + walk.chunk - 1) / walk.chunk;
 
@@ -368,7 +374,9 @@ void reduce_columns(const typename Reducer::Element* x, const ReduceLayout& layo
       memory.defined() ? static_cast<typename Reducer::Partial*>(memory.raw_data()) : nullptr,
       layout.results};
   const unsigned blocks = blocks_for(walk.tiles * walk.chunks * outer, 1);
-  reduce_columns_kernel<<<blocks, threads, 0, on>>>(x, walk, outcome);
+  const auto kernel = walk.aligned && walk.even_rows ? reduce_columns_kernel<Reducer, true>
+                                                     : reduce_columns_kernel<Reducer, false>;
+  kernel<<<blocks, threads, 0, on>>>(x, walk, outcome);
   if (walk.chunks > 1) reduce_partials(memory, walk.chunks, layout.results, reducer, on);
 }
 
