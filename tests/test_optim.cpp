@@ -273,6 +273,62 @@ TEST_SUITE("optim") {
     CHECK_THROWS_AS(optim::Sgd({NamedTensor{"p", p}}, {.momentum = -0.1}), Error);
   }
 
+  TEST_CASE("an optimizer of one's own: a rule for one parameter, or for all at once") {
+    struct OneByOne : optim::Optimizer {
+      explicit OneByOne(const std::vector<Tensor>& list) {
+        register_group(optim::numbered(list), 0.5);
+      }
+      void update(Slot& slot, const Tensor& gradient, double lr) override {
+        add_(slot.parameter, gradient, -lr * static_cast<double>(slot.step));
+      }
+      std::vector<std::string> state_names(size_t) const override { return {}; }
+    };
+    Tensor p = leaf({1.0}), q = leaf({2.0}), unused = leaf({3.0});
+    OneByOne optimizer({p, q, unused});
+    set_gradient(p, {1.0});
+    set_gradient(q, {2.0});
+    optimizer.step();
+    optimizer.step();
+    CHECK(p.item<double>() == 1.0 - 0.5 - 1.0);
+    CHECK(q.item<double>() == 2.0 - 1.0 - 2.0);
+    CHECK(unused.item<double>() == 3.0);
+
+    struct Neither : optim::Optimizer {
+      explicit Neither(const Tensor& x) { register_group({{"weight", x}}, 0.5); }
+      std::vector<std::string> state_names(size_t) const override { return {}; }
+    };
+    Neither lacking(p);
+    CHECK(contains(message_of([&] { lacking.step(); }), "neither update() nor update_all()"));
+  }
+
+  TEST_CASE("many updates at once are the same as one after the other") {
+    for (const DType dtype : {f32, bf16}) {
+      std::vector<ops::AdamWUpdate> together;
+      std::vector<Tensor> alone;
+      for (uint64_t i = 0; i < 5; ++i) {
+        const Shape shape = {static_cast<int64_t>(i) * 7 + 1};
+        const Tensor p = randn(shape, dtype, RandomKey{i, 0}),
+                     g = randn(shape, dtype, RandomKey{i, 1});
+        const auto state = [&] {
+          return ops::AdamWState{
+              zeros(shape), zeros(shape), {}, dtype == f32 ? Tensor() : ops::cast(p, f32)};
+        };
+        const ops::AdamWStep options{.lr = 0.1 * static_cast<double>(i + 1)};
+        alone.push_back(ops::clone(p));
+        ops::adamw_step(alone.back(), g, state(), options);
+        together.push_back({p, g, state(), options});
+      }
+      ops::adamw_steps(together);
+      for (size_t i = 0; i < alone.size(); ++i)
+        CHECK(together[i].parameter.to_vector<float>() == alone[i].to_vector<float>());
+      together[3].options.step = 0;
+      const std::vector<float> before = together[0].parameter.to_vector<float>();
+      CHECK_THROWS_AS(ops::adamw_steps(together), Error);
+      CHECK(together[0].parameter.to_vector<float>() == before);  // all are checked first
+    }
+    ops::adamw_steps({});
+  }
+
   TEST_CASE("the kernels refuse what does not fit") {
     const Tensor p = zeros({2, 3}), g = zeros({2, 3}), m = zeros({2, 3}), v = zeros({2, 3});
     const ops::AdamWStep options;

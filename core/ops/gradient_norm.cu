@@ -7,7 +7,7 @@
 
 #include <tendril/core/cuda/block.cuh>
 #include <tendril/core/cuda/runtime.cuh>
-#include <tendril/core/cuda/tensor_batch.cuh>
+#include <tendril/core/cuda/tensor_batch.h>
 #include <tendril/core/cuda/vector.cuh>
 
 namespace tendril::ops::cuda {

@@ -8,7 +8,7 @@
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/optimizer_coefficients.h>
 #include <tendril/core/cuda/runtime.cuh>
-#include <tendril/core/cuda/tensor_batch.cuh>
+#include <tendril/core/cuda/tensor_batch.h>
 #include <tendril/core/cuda/vector.cuh>
 
 namespace tendril::ops::cuda {

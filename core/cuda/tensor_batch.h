@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <span>
 
+#include <tendril/core/api.h>
+
 namespace tendril::cuda {
 
 /// Tensors cut into chunks of kChunk elements; each block of a kernel takes one chunk. The table
@@ -29,10 +31,10 @@ struct TensorBatch {
   uint32_t end[kMost];  // chunks of this tensor and of those before it
   Entry entries[kMost];
 
-  __host__ __device__ uint32_t chunks() const { return count == 0 ? 0 : end[count - 1]; }
+  TENDRIL_HD uint32_t chunks() const { return count == 0 ? 0 : end[count - 1]; }
 
   /// The chunk of this number, by bisection.
-  __host__ __device__ Piece piece(uint32_t chunk) const {
+  TENDRIL_HD Piece piece(uint32_t chunk) const {
     int low = 0, high = count - 1;
     while (low < high) {
       const int middle = (low + high) / 2;
@@ -49,19 +51,11 @@ struct TensorBatch {
 
   /// Where the piece begins in the tensor of this role; null when there is none.
   template <class T>
-  __host__ __device__ T* at(const Piece& piece, int role) const {
+  TENDRIL_HD T* at(const Piece& piece, int role) const {
     T* data = static_cast<T*>(entries[piece.tensor].data[role]);
     return data ? data + piece.begin : nullptr;
   }
 };
-
-/// How many chunks the tensors have.
-template <int kPointers, int64_t kChunk, class Entries>
-int64_t count_chunks(const Entries& entries) {
-  int64_t total = 0;
-  for (const auto& entry : entries) total += (entry.size + kChunk - 1) / kChunk;
-  return total;
-}
 
 /// Calls launch(batch) with all tensors that are not empty, as few times as the table allows.
 template <int kPointers, int64_t kChunk, class Launch>
