@@ -102,6 +102,13 @@ TEST_SUITE("cuda_shapes") {
       compare("rms_norm " + size, {uniform(shape, 1), uniform(channels, 2)},
               [](const Inputs& in) { return rms_norm(in[0], in[1]); });
     }
+    compare("add_layer_norm of a 16-bit branch",
+            {uniform({130, 384}, 1), uniform({130, 384}, 2), uniform({384}, 3)},
+            [](const Inputs& in) {
+              const auto [sum, y] = add_layer_norm(in[0], to(in[1], bf16), in[2], {});
+              return sum * y;
+            },
+            {.single = 0x1p-7});
   }
 
   TEST_CASE("softmax and class losses over a vocabulary") {
@@ -300,6 +307,11 @@ TEST_SUITE("cuda_shapes") {
     if (skipped_without_gpu()) return;
     compare("layer_norm", {uniform({70, 768}, 1), uniform({768}, 2), uniform({768}, 3)},
             [](const Inputs& in) { return layer_norm(in[0], in[1], in[2]); });
+    compare("add_layer_norm", {uniform({70, 768}, 1), uniform({70, 768}, 2), uniform({768}, 3)},
+            [](const Inputs& in) {
+              const auto [sum, y] = add_layer_norm(in[0], in[1], in[2], {});
+              return sum * y;
+            });
     compare("rms_norm", {uniform({33, 520}, 1), uniform({520}, 2)},
             [](const Inputs& in) { return rms_norm(in[0], in[1]); });
     compare("softmax", {uniform({9, 5003}, 1)}, [](const Inputs& in) { return softmax(in[0]); });
