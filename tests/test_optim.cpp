@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/core/threads.h>
 #include <tendril/optim/adamw.h>
