@@ -12,7 +12,8 @@ namespace tendril::testing {
 /// Whether the running test case must be left out because there is no GPU; says so.
 inline bool skipped_without_gpu() {
   if (cuda::is_available()) return false;
-  MESSAGE("skipped: ", cuda::is_built() ? "no GPU can be used here" : "built without CUDA");
+  const std::string reason = cuda::is_built() ? "no GPU can be used here" : "built without CUDA";
+  MESSAGE("skipped: ", reason);
   return true;
 }
 

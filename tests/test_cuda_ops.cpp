@@ -44,16 +44,17 @@ void compare_with_cpu(const OpCase& one, const Precision& precision) {
   CHECK(got.output.device() == kGpu);
   CHECK(got.output.dtype() == expected.output.dtype());
   if (draws(one.op) || !is_floating(expected.output.dtype()))
-    CHECK_MESSAGE(same_bits(got.output, expected.output), one.label, " ", name(precision.dtype));
+    CHECK_MESSAGE(same_bits(got.output, expected.output), one.label, " ",
+                  std::string(name(precision.dtype)));
   const double error = difference(got.output, expected.output);
-  CHECK_MESSAGE(error <= precision.output, one.label, " ", name(precision.dtype),
+  CHECK_MESSAGE(error <= precision.output, one.label, " ", std::string(name(precision.dtype)),
                 ": output is off by ", error, ", allowed is ", precision.output);
   CHECK(got.grads.size() == expected.grads.size());
   for (size_t i = 0; i < std::min(got.grads.size(), expected.grads.size()); ++i) {
     const double gradient_error = difference(got.grads[i], expected.grads[i]);
-    CHECK_MESSAGE(gradient_error <= precision.gradient, one.label, " ", name(precision.dtype),
-                  ": gradient ", i, " is off by ", gradient_error, ", allowed is ",
-                  precision.gradient);
+    CHECK_MESSAGE(gradient_error <= precision.gradient, one.label, " ",
+                  std::string(name(precision.dtype)), ": gradient ", i, " is off by ",
+                  gradient_error, ", allowed is ", precision.gradient);
   }
 }
 

@@ -54,11 +54,12 @@ void compare(const std::string& label, const Inputs& inputs, const Run& run,
       const Outcome got = run_both_ways(one, placed(kGpu));
       const double allowed = dtype == f32 ? tolerance.single : tolerance.half * 0x1p-7;
       const double error = difference(got.output, expected.output);
-      CHECK_MESSAGE(error <= allowed, label, " ", name(dtype), ": output is off by ", error);
+      CHECK_MESSAGE(error <= allowed, label, " ", std::string(name(dtype)), ": output is off by ",
+                    error);
       for (size_t i = 0; i < expected.grads.size(); ++i) {
         const double gradient_error = difference(got.grads[i], expected.grads[i]);
-        CHECK_MESSAGE(gradient_error <= allowed, label, " ", name(dtype), ": gradient ", i,
-                      " is off by ", gradient_error);
+        CHECK_MESSAGE(gradient_error <= allowed, label, " ", std::string(name(dtype)),
+                      ": gradient ", i, " is off by ", gradient_error);
       }
     });
 }
