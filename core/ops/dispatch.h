@@ -20,7 +20,7 @@ void require_same_device(const char* op, const Tensor& first, const Tensors&... 
 }  // namespace tendril::ops
 
 /// TENDRIL_ON_DEVICE(x, softmax(x, y)) calls cpu::softmax(x, y) or cuda::softmax(x, y).
-#if defined(TENDRIL_WITH_CUDA) && !defined(TENDRIL_NO_DEVICE_CODE)
+#ifdef TENDRIL_WITH_CUDA
 #define TENDRIL_ON_DEVICE(tensor, ...) \
   ((tensor).device().is_cuda() ? cuda::__VA_ARGS__ : cpu::__VA_ARGS__)
 #else
