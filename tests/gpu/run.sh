@@ -8,7 +8,7 @@
 #
 #   --out DIR        the table, the figures and all logs (in one archive) go there (default: build/gpu-results)
 #   --build DIR      where to build (default: build/cuda)
-#   --arch LIST      CUDA architectures to build for (default: native)
+#   --arch LIST      CUDA architectures to build for (default: the GPU's)
 #   --only STEPS     some of: configure,build,tests,memcheck,racecheck,steps,ops (default: all)
 #   --tests LIST     test files without path and ending, e.g. test_cuda_ops,test_attention_cuda (default: all
 #                    tests/test_*cuda*.cpp)
@@ -21,7 +21,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-out=build/gpu-results build=build/cuda arch=native prebuilt='' only='' tests='' budget=900 compile=f32 rounds=2
+out=build/gpu-results build=build/cuda arch='' prebuilt='' only='' tests='' budget=900 compile=f32 rounds=2
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,${/^#/!q; s/^# \{0,1\}//; p}' "${BASH_SOURCE[0]}"; exit 0 ;;
@@ -116,6 +116,8 @@ if [ -n "$prebuilt" ]; then
 else
   program=$build/tests/tendril_tests bench=$build/tests/bench
   if wanted configure; then
+    # By its number: CMake's "native" would leave out the files for Hopper's own instructions.
+    [ -n "$arch" ] || arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | sort -u | tr -d . | paste -sd';')
     step configure 120 cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DTENDRIL_CUDA=ON \
       -DCMAKE_CUDA_ARCHITECTURES="$arch" -DTENDRIL_CONSUMER_TESTS=OFF -DTENDRIL_EXAMPLES=OFF \
       -DTENDRIL_DEPS_DIR="${TENDRIL_DEPS_DIR:-}"
