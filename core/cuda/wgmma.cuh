@@ -66,7 +66,7 @@ __device__ __forceinline__ uint64_t block_descriptor(uint32_t address) {
 #define TENDRIL_GROUP_REGISTERS(type)                                               \
   "{\n.reg .pred adds;\nsetp.ne.b32 adds, %37, 0;\n"                                \
   "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " TENDRIL_GROUP_SUM \
-  ", {%32, %33, %34, %35}, %36, adds, 1, 1, %38;\n}\n"
+  ", {%32, %33, %34, %35}, %36, adds, 1, 1, 1;\n}\n"
 
 /// c (+)= A B, both in shared memory: A[m][k] = rows of a, B[k][n] = rows[n] of b.
 template <class T>
@@ -83,21 +83,19 @@ __device__ __forceinline__ void group_multiply(GroupTile& c, uint64_t a, uint64_
                  : "memory");
 }
 
-/// c (+)= A B, A in registers. kColumns: B[k][n] = b[k][n], otherwise b[n][k].
-template <class T, bool kColumns>
+/// c (+)= A B, A in registers: B[k][n] = b[k][n].
+template <class T>
 __device__ __forceinline__ void group_multiply(GroupTile& c, const uint32_t (&a)[4], uint64_t b,
                                                int adds) {
   if constexpr (std::is_same_v<T, bfloat16>)
     asm volatile(TENDRIL_GROUP_REGISTERS("bf16")
                  : TENDRIL_GROUP_OPERANDS
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds),
-                   "n"(kColumns ? 1 : 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds)
                  : "memory");
   else
     asm volatile(TENDRIL_GROUP_REGISTERS("f16")
                  : TENDRIL_GROUP_OPERANDS
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds),
-                   "n"(kColumns ? 1 : 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds)
                  : "memory");
 }
 

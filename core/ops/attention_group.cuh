@@ -30,8 +30,8 @@ __device__ __forceinline__ void start_sum(float (&sum)[kD / 8][4], const uint32_
   for (int block = 0; block < kD / 64; ++block)
 #pragma unroll
     for (int k = 0; k < kStep / 16; ++k)
-      group_multiply<T, true>(reinterpret_cast<GroupTile&>(sum[8 * block]), p[k],
-                              block_descriptor(right + block * kBlockBytes + k * 16 * 128), 1);
+      group_multiply<T>(reinterpret_cast<GroupTile&>(sum[8 * block]), p[k],
+                        block_descriptor(right + block * kBlockBytes + k * 16 * 128), 1);
 }
 
 template <int kD>

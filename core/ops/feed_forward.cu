@@ -1,6 +1,7 @@
 // The products come from cuBLASLt; one pass over the wide tensors does all that stands between
 // them. It is bound by memory: 16-byte accesses, each number read and written once.
 #include <cstdlib>
+#include <string_view>
 
 #include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/feed_forward_weights.h>
@@ -146,7 +147,10 @@ bool multiply(const Tensor& x, const Tensor& weight, const Tensor& out,
 // multiprocessor, which saves a pass over memory but costs the product's kernel more than it saves
 // on some shapes.
 bool gelu_in_product(Op activation, const Tensor& u, const Tensor& z) {
-  static const bool wanted = std::getenv("TENDRIL_CUDA_GELU_IN_PRODUCT") != nullptr;
+  static const bool wanted = [] {
+    const char* setting = std::getenv("TENDRIL_CUDA_GELU_IN_PRODUCT");
+    return setting && std::string_view(setting) != "0";
+  }();
   return wanted && activation == Op::gelu_tanh && !z.defined() && size_of(u.dtype()) == 2 &&
          u.size(1) % 8 == 0;
 }
