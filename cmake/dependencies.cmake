@@ -19,6 +19,27 @@ else()
   set(TENDRIL_EIGEN_FOUND "${Eigen3_VERSION}")
 endif()
 
+# The Trainer: CLI11's headers at build time, and yaml-cpp unless its files should be JSON only.
+set(TENDRIL_HAVE_TRAINER OFF)
+set(TENDRIL_HAVE_YAML OFF)
+if(NOT TENDRIL_TRAINER STREQUAL "OFF")
+  find_path(TENDRIL_CLI11 CLI/CLI.hpp HINTS ${TENDRIL_DEPS_DIR})
+  if(TENDRIL_CLI11)
+    set(TENDRIL_HAVE_TRAINER ON)
+  elseif(TENDRIL_TRAINER STREQUAL "ON")
+    message(FATAL_ERROR "TENDRIL_TRAINER=ON needs CLI11 (Debian: libcli11-dev). Install it, or point TENDRIL_DEPS_DIR "
+                        "at a folder that contains CLI/.")
+  endif()
+endif()
+if(TENDRIL_HAVE_TRAINER)
+  if(NOT TARGET yaml-cpp)
+    find_package(yaml-cpp QUIET)
+  endif()
+  if(TARGET yaml-cpp)
+    set(TENDRIL_HAVE_YAML ON)
+  endif()
+endif()
+
 # The MPI and NCCL back ends are not in this version. What is found is reported.
 foreach(feature MPI NCCL)
   if(TENDRIL_${feature} STREQUAL "ON")

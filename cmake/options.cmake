@@ -1,5 +1,5 @@
 # Everything a builder can choose. AUTO means: use it when it is found.
-foreach(feature CUDA MPI NCCL)
+foreach(feature TRAINER CUDA MPI NCCL)
   set(TENDRIL_${feature} AUTO CACHE STRING "Use ${feature}: AUTO, ON or OFF")
   set_property(CACHE TENDRIL_${feature} PROPERTY STRINGS AUTO ON OFF)
   if(NOT TENDRIL_${feature} MATCHES "^(AUTO|ON|OFF)$")

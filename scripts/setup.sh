@@ -15,6 +15,7 @@ missing_packages() {
   header() { [ $compiler = yes ] && has_header "$1" || echo "$2"; }
   header Eigen/Core libeigen3-dev
   header CLI/CLI.hpp libcli11-dev
+  header yaml-cpp/yaml.h libyaml-cpp-dev
   if [ "$1" != build ]; then
     header doctest/doctest.h doctest-dev
     header benchmark/benchmark.h libbenchmark-dev
