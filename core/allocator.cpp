@@ -141,10 +141,11 @@ class CachingAllocator {
       drop_cache();
       data = system_.allocate(size);
     }
-    TENDRIL_CHECK(data, "[allocator] out of memory on ", system_.device, ": asked for ", size,
-                  " bytes while tensors hold ", stats_.current_bytes, " bytes (peak ",
-                  stats_.peak_bytes, ")", largest_holders(),
-                  "; use a smaller batch, checkpoint() or a smaller model");
+    if (!data)
+      throw OutOfMemory(detail::concat(
+          "[allocator] out of memory on ", system_.device, ": asked for ", size,
+          " bytes while tensors hold ", stats_.current_bytes, " bytes (peak ", stats_.peak_bytes,
+          ")", largest_holders(), "; use a smaller batch, checkpoint() or a smaller model"));
     ++stats_.system_allocations;
     stats_.reserved_bytes += size;
     return data;

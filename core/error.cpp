@@ -3,6 +3,7 @@
 namespace tendril {
 
 Error::~Error() = default;
+OutOfMemory::~OutOfMemory() = default;
 
 namespace detail {
 void throw_error(const std::string& message) { throw Error(message); }

@@ -18,6 +18,13 @@ class TENDRIL_API Error : public std::runtime_error {
       override;  // out of line: one vtable and type_info, so that it can be caught across libraries
 };
 
+/// A device has no memory left: what a caller may answer with a smaller batch.
+class TENDRIL_API OutOfMemory : public Error {
+ public:
+  explicit OutOfMemory(const std::string& message) : Error(message) {}
+  ~OutOfMemory() override;
+};
+
 namespace detail {
 
 template <class... Parts>

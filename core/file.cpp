@@ -98,19 +98,18 @@ void AtomicFile::commit() {
   if (closed != 0) fail_with_errno("close");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with_errno("rename a file to");
   temporary_.clear();
-  sync_folder();
+  const size_t slash = path_.rfind('/');
+  sync_folder(slash == std::string::npos ? "." : path_.substr(0, slash + 1));
 }
 
-void AtomicFile::sync_folder() const {
-  const size_t slash = path_.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
+void sync_folder(const std::string& folder) {
   const Descriptor opened{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   // A folder may be writable but not readable, and some network file systems cannot sync folders:
-  // the file itself is complete then, only the moment of its appearance is not guaranteed.
+  // the files themselves are complete then, only the moment of their appearance is not guaranteed.
   if (opened.value < 0 && errno == EACCES) return;
-  if (opened.value < 0) fail_with_errno("open the folder of");
-  if (::fsync(opened.value) != 0 && errno != EINVAL && errno != ENOTSUP)
-    fail_with_errno("sync the folder of");
+  TENDRIL_CHECK(opened.value >= 0, "[file] cannot open folder ", folder, ": ", errno_text());
+  TENDRIL_CHECK(::fsync(opened.value) == 0 || errno == EINVAL || errno == ENOTSUP,
+                "[file] cannot sync folder ", folder, ": ", errno_text());
 }
 
 std::string read_text_file(const std::string& path) {

@@ -48,12 +48,15 @@ class TENDRIL_API AtomicFile {
 
  private:
   [[noreturn]] void fail_with_errno(const char* action) const;
-  void sync_folder() const;
 
   std::string path_;
   std::string temporary_;
   int descriptor_ = -1;
 };
+
+/// Makes the names in a folder (files that appeared, were renamed or removed) survive a power cut,
+/// where the file system can. Error when syncing fails, not when the file system has no such thing.
+TENDRIL_API void sync_folder(const std::string& folder);
 
 /// The whole file as text; Error when it cannot be read.
 TENDRIL_API std::string read_text_file(const std::string& path);

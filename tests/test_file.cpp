@@ -76,6 +76,12 @@ TEST_CASE("a relative path without a folder") {
   CHECK(read_text_file(folder.file("x")) == "here");
 }
 
+TEST_CASE("a folder is synced if it is one") {
+  const TemporaryFolder folder;
+  CHECK(error_of([&] { sync_folder(folder.path().string()); }).empty());
+  CHECK(contains_text(error_of([&] { sync_folder(folder.file("none")); }), folder.file("none")));
+}
+
 TEST_CASE("changes in a mapping stay in memory") {
   const TemporaryFolder folder;
   write_text_file(folder.file("x"), "abc");
