@@ -4,15 +4,17 @@ namespace tendril::nn {
 
 CausalLm::~CausalLm() = default;
 
-Tensor CausalLm::loss(const Tensor& tokens, const Tensor& targets) {
+Tensor CausalLm::loss(const Tensor& tokens, const Tensor& targets,
+                      const CrossEntropyOptions& options) {
   TENDRIL_CHECK(tokens.shape() == targets.shape(),
                 "[loss] tokens and targets must have the same shape; got ", tokens.shape(), " and ",
                 targets.shape());
-  return compute_loss(tokens, targets);
+  return compute_loss(tokens, targets, options);
 }
 
-Tensor CausalLm::compute_loss(const Tensor& tokens, const Tensor& targets) {
-  return cross_entropy(forward(tokens), targets);
+Tensor CausalLm::compute_loss(const Tensor& tokens, const Tensor& targets,
+                              const CrossEntropyOptions& options) {
+  return cross_entropy(forward(tokens), targets, options);
 }
 
 }  // namespace tendril::nn

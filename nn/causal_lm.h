@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include <tendril/nn/embedding.h>
 #include <tendril/nn/kv_cache.h>
 #include <tendril/nn/module.h>
 
@@ -39,19 +40,23 @@ class TENDRIL_API CausalLm : public Module {
   virtual int64_t vocab_size() const = 0;
   /// The longest sequence the model can see.
   virtual int64_t max_positions() const = 0;
+  /// The table that turns tokens into vectors, where NEFTune adds its noise; null when there is
+  /// none.
+  virtual Embedding* input_embedding() { return nullptr; }
   /// An empty cache for sequences of up to max_positions() tokens.
   virtual ModelCache make_cache() const = 0;
 
-  /// Mean cross entropy of logits and targets (B, T); targets are the tokens one step ahead, -100
-  /// is ignored.
-  Tensor loss(const Tensor& tokens, const Tensor& targets);
+  /// Cross entropy of logits and targets (B, T), by default the mean; targets are the tokens one
+  /// step ahead, -100 is ignored.
+  Tensor loss(const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options = {});
 
   Tensor operator()(const Tensor& tokens) { return forward(tokens); }
 
  protected:
   /// loss() of checked arguments, from all logits. A model whose head is one matrix overrides it
   /// with linear_cross_entropy, which spares the (B, T, V) logits.
-  virtual Tensor compute_loss(const Tensor& tokens, const Tensor& targets);
+  virtual Tensor compute_loss(const Tensor& tokens, const Tensor& targets,
+                              const CrossEntropyOptions& options);
 };
 
 }  // namespace tendril::nn

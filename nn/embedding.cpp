@@ -2,6 +2,8 @@
 #include <tendril/nn/embedding.h>
 #include <tendril/nn/init.h>
 
+#include <cmath>
+
 namespace tendril::nn {
 
 Embedding::Embedding(int64_t count, int64_t channels, const EmbeddingOptions& options)
@@ -20,7 +22,19 @@ Embedding::Embedding(int64_t count, int64_t channels, const EmbeddingOptions& op
 }
 
 Tensor Embedding::forward(const Tensor& indices) const {
-  return embedding(indices, weight_, padding_idx_);
+  const Tensor vectors = embedding(indices, weight_, padding_idx_);
+  if (!training() || noise_alpha_ == 0.0 || indices.rank() == 0) return vectors;
+  const auto elements = static_cast<double>(indices.size(-1) * weight_.size(1));
+  const double magnitude = noise_alpha_ / std::sqrt(elements);
+  const Tensor uniform = rand(vectors.shape(), vectors.dtype(),
+                              default_generator().next(Stream::noise), vectors.device());
+  return vectors + (uniform * 2.0 - 1.0) * magnitude;
+}
+
+void Embedding::set_noise_alpha(double alpha) {
+  TENDRIL_CHECK(std::isfinite(alpha) && alpha >= 0.0,
+                "[set_noise_alpha] must be finite and not negative; got ", alpha);
+  noise_alpha_ = alpha;
 }
 
 }  // namespace tendril::nn

@@ -24,9 +24,15 @@ class TENDRIL_API Embedding : public Module {
 
   const Tensor& weight() const { return weight_; }
 
+  /// NEFTune (Jain et al. 2023): in training mode, noise drawn uniformly from +-alpha / sqrt(T C)
+  /// is added to each element of the result (B, T, C). 0, as at first, adds none.
+  void set_noise_alpha(double alpha);
+  double noise_alpha() const { return noise_alpha_; }
+
  private:
   Tensor weight_;
   std::optional<int64_t> padding_idx_;
+  double noise_alpha_ = 0.0;
 };
 
 }  // namespace tendril::nn

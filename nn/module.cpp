@@ -165,6 +165,12 @@ void Module::to(Device device) {
   convert([device](const Tensor& x) { return tendril::to(x, device); });
 }
 
+void Module::set_gradient_checkpointing(bool enabled) {
+  TENDRIL_CHECK(!enabled, "[set_gradient_checkpointing] ", type_name(),
+                " does not know how to recompute its activations; override "
+                "set_gradient_checkpointing(), or leave it off");
+}
+
 void Module::zero_grad() {
   for (auto& [name, tensor] : named_parameters()) tensor.set_grad({});
 }

@@ -78,6 +78,9 @@ class TENDRIL_API Module {
   /// elsewhere (tied weights, an optimizer) follow, since they are the same tensors.
   void to(DType dtype);
   void to(Device device);
+  /// Recompute activations in the backward pass instead of keeping them. Error for a model that
+  /// does not know how.
+  virtual void set_gradient_checkpointing(bool enabled);
   /// Forgets all gradients; grad() is undefined afterwards.
   void zero_grad();
   /// Freezes or unfreezes all parameters.

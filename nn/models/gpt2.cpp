@@ -1,3 +1,5 @@
+#include <tendril/autograd/checkpoint.h>
+#include <tendril/autograd/tape.h>
 #include <tendril/nn/attention.h>
 #include <tendril/nn/init.h>
 #include <tendril/nn/models/gpt2.h>
@@ -87,6 +89,24 @@ ResidualStream Gpt2Block::forward(const ResidualStream& stream, KeyValueCache* c
   return {y, mlp_(normed_again)};
 }
 
+namespace {
+
+// The block without what it would keep for its backward pass.
+ResidualStream recomputed(const Gpt2Block& block, const ResidualStream& stream) {
+  std::vector<Tensor> inputs{stream.x};
+  if (stream.branch.defined()) inputs.push_back(stream.branch);  // undefined before the first block
+  const std::vector<Tensor> outputs = checkpoint_many(
+      [&block](const std::vector<Tensor>& in) {
+        const ResidualStream result =
+            block.forward({in[0], in.size() > 1 ? in[1] : Tensor()}, nullptr);
+        return std::vector<Tensor>{result.x, result.branch};
+      },
+      inputs);
+  return {outputs[0], outputs[1]};
+}
+
+}  // namespace
+
 Gpt2Transformer::Gpt2Transformer(const Gpt2Config& config)
     : n_positions_(config.n_positions),
       wte_(config.vocab_size, config.n_embd, {.std = config.initializer_range}),
@@ -114,8 +134,11 @@ Tensor Gpt2Transformer::forward(const Tensor& tokens, ModelCache* cache) {
   const Tensor x =
       wte_(tokens) + slice(wpe_.weight(), 0, past, past + tokens.size(1));  // (B, T, C) + (T, C)
   ResidualStream stream{drop_(x), {}};
+  const bool recompute = checkpointing_ && !cache && grad_enabled();
   for (size_t i = 0; i < h_.size(); ++i)
-    stream = h_[i].forward(stream, cache ? &cache->layer(static_cast<int64_t>(i)) : nullptr);
+    stream = recompute
+                 ? recomputed(h_[i], stream)
+                 : h_[i].forward(stream, cache ? &cache->layer(static_cast<int64_t>(i)) : nullptr);
   return normalised(ln_f_, stream).y;
 }
 
@@ -134,8 +157,14 @@ const Tensor& Gpt2::head_weight() const {
 
 Tensor Gpt2::head(const Tensor& hidden) const { return linear(hidden, head_weight()); }
 
-Tensor Gpt2::compute_loss(const Tensor& tokens, const Tensor& targets) {
-  return linear_cross_entropy(transformer_.forward(tokens, nullptr), head_weight(), targets);
+Tensor Gpt2::compute_loss(const Tensor& tokens, const Tensor& targets,
+                          const CrossEntropyOptions& options) {
+  return linear_cross_entropy(transformer_.forward(tokens, nullptr), head_weight(), targets, {},
+                              options);
+}
+
+void Gpt2::set_gradient_checkpointing(bool enabled) {
+  transformer_.set_gradient_checkpointing(enabled);
 }
 
 Tensor Gpt2::forward(const Tensor& tokens) { return head(transformer_.forward(tokens, nullptr)); }

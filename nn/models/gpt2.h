@@ -120,8 +120,12 @@ class TENDRIL_API Gpt2Transformer : public Module {
   /// tokens (B, T) -> (B, T, C). Error when the positions do not suffice.
   Tensor forward(const Tensor& tokens, ModelCache* cache);
   const Tensor& token_embedding() const { return wte_.weight(); }
+  Embedding& token_table() { return wte_; }
+  /// Keep each block's inputs only, and run it again in the backward pass.
+  void set_gradient_checkpointing(bool enabled) override { checkpointing_ = enabled; }
 
  private:
+  bool checkpointing_ = false;
   int64_t n_positions_;
   Embedding wte_, wpe_;
   Dropout drop_;
@@ -141,8 +145,12 @@ class TENDRIL_API Gpt2 : public CausalLm {
 
   int64_t vocab_size() const override { return config_.vocab_size; }
   int64_t max_positions() const override { return config_.n_positions; }
+  Embedding* input_embedding() override { return &transformer_.token_table(); }
   ModelCache make_cache() const override { return {config_.n_layer, config_.n_positions}; }
   const Gpt2Config& config() const { return config_; }
+  /// The text of config.json for the weights' dtype.
+  std::string config_json() const;
+  void set_gradient_checkpointing(bool enabled) override;
 
   /// See Gpt2Config::flops_per_token.
   double flops_per_token(int64_t sequence_length) const {
@@ -165,7 +173,8 @@ class TENDRIL_API Gpt2 : public CausalLm {
   static Pretrained read(const std::filesystem::path& folder);
   const Tensor& head_weight() const;        // (V, C)
   Tensor head(const Tensor& hidden) const;  // (..., C) -> (..., V)
-  Tensor compute_loss(const Tensor& tokens, const Tensor& targets) override;
+  Tensor compute_loss(const Tensor& tokens, const Tensor& targets,
+                      const CrossEntropyOptions& options) override;
 
   Gpt2Config config_;
   Gpt2Transformer transformer_;

@@ -1,5 +1,6 @@
 // model.safetensors and config.json of GPT-2, as Hugging Face transformers reads and writes them.
 #include <tendril/autograd/tape.h>
+#include <tendril/core/file.h>
 #include <tendril/core/safetensors.h>
 #include <tendril/nn/init.h>
 #include <tendril/nn/models/gpt2.h>
@@ -20,16 +21,6 @@ std::string read_text(const std::filesystem::path& path) {
   text << file.rdbuf();
   TENDRIL_CHECK(file && !text.fail(), "[from_pretrained] cannot read ", path.string());
   return text.str();
-}
-
-void write_text(const std::filesystem::path& path, const std::string& text) {
-  const std::filesystem::path unfinished = path.string() + ".tmp";
-  std::ofstream file(unfinished, std::ios::binary);
-  file << text;
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(unfinished, path, error);
-  TENDRIL_CHECK(file && !error, "[save_pretrained] cannot write ", path.string());
 }
 
 // The causal mask that old checkpoints carry along.
@@ -58,13 +49,17 @@ void drop_tied_head(StateDict& state, const std::string& path) {
 
 }  // namespace
 
+std::string Gpt2::config_json() const {
+  return config_.to_json(transformer_.token_embedding().dtype());
+}
+
 void Gpt2::save_pretrained(const std::filesystem::path& folder) const {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   TENDRIL_CHECK(!error, "[save_pretrained] cannot make folder ", folder.string(), ": ",
                 error.message());
   save_safetensors((folder / kWeights).string(), state_dict());
-  write_text(folder / kConfig, config_.to_json(transformer_.token_embedding().dtype()));
+  write_text_file((folder / kConfig).string(), config_json());
 }
 
 Gpt2::Pretrained Gpt2::read(const std::filesystem::path& folder) {
