@@ -1,7 +1,66 @@
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/optim/adamw.h>
+#include <tendril/optim/rule_optimizer.h>
 
 namespace tendril::optim {
+namespace {
+
+const char* name_of(const AdamWOptions&) { return "AdamW"; }
+const char* name_of(const AdamOptions&) { return "Adam"; }
+
+void set_decay(ops::AdamWStep& step, const AdamWOptions& options) {
+  step.weight_decay = options.weight_decay;
+}
+
+void set_decay(ops::AdamWStep& step, const AdamOptions& options) {
+  step.weight_decay = 0.0;
+  step.l2 = options.weight_decay;
+}
+
+}  // namespace
+
+template <class Options>
+void AdamFamily<Options>::check(const Options& options) const {
+  const char* const name = name_of(options);
+  check_betas(name, {options.beta1, options.beta2});
+  check_not_negative(name, "eps", options.eps);
+  check_not_negative(name, "weight_decay", options.weight_decay);
+}
+
+template <class Options>
+void AdamFamily<Options>::update_all(std::span<Slot* const> slots) {
+  std::vector<ops::AdamWUpdate> updates;
+  updates.reserve(slots.size());
+  for (Slot* slot : slots) {
+    const Options& options = this->options_of(*slot);
+    updates.push_back(
+        {.parameter = slot->parameter,
+         .gradient = slot->parameter.grad(),
+         .state = {.mean = this->state_of(*slot, "exp_avg"),
+                   .square = this->state_of(*slot, "exp_avg_sq"),
+                   .max_square =
+                       options.amsgrad ? this->state_of(*slot, "max_exp_avg_sq") : Tensor(),
+                   .master = this->master_of(*slot)},
+         .options = {.lr = this->lr(slot->group),
+                     .beta1 = options.beta1,
+                     .beta2 = options.beta2,
+                     .eps = options.eps,
+                     .step = slot->step,
+                     .maximize = options.maximize}});
+    set_decay(updates.back().options, options);
+  }
+  ops::adamw_steps(updates);
+}
+
+template <class Options>
+std::vector<Optimizer::StateSpec> AdamFamily<Options>::state_specs(const Slot& slot) const {
+  if (this->options_of(slot).amsgrad)
+    return this->like_parameter(slot, {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"});
+  return this->like_parameter(slot, {"exp_avg", "exp_avg_sq"});
+}
+
+template class AdamFamily<AdamWOptions>;
+template class AdamFamily<AdamOptions>;
 
 AdamW::AdamW(const std::vector<NamedTensor>& parameters, const AdamWOptions& options) {
   add_param_group(parameters, options);
@@ -10,44 +69,11 @@ AdamW::AdamW(const std::vector<NamedTensor>& parameters, const AdamWOptions& opt
 AdamW::AdamW(const std::vector<Tensor>& parameters, const AdamWOptions& options)
     : AdamW(numbered(parameters), options) {}
 
-void AdamW::add_param_group(const std::vector<NamedTensor>& parameters,
-                            const AdamWOptions& options) {
-  TENDRIL_CHECK(
-      options.beta1 >= 0.0 && options.beta1 < 1.0 && options.beta2 >= 0.0 && options.beta2 < 1.0,
-      "[AdamW] betas must be in [0, 1); got ", options.beta1, " and ", options.beta2);
-  TENDRIL_CHECK(options.eps >= 0.0 && options.weight_decay >= 0.0,
-                "[AdamW] eps and weight_decay must not be negative; got ", options.eps, " and ",
-                options.weight_decay);
-  register_group(parameters, options.lr);
-  options_.push_back(options);
+Adam::Adam(const std::vector<NamedTensor>& parameters, const AdamOptions& options) {
+  add_param_group(parameters, options);
 }
 
-void AdamW::update_all(std::span<Slot* const> slots) {
-  std::vector<ops::AdamWUpdate> updates;
-  updates.reserve(slots.size());
-  for (Slot* slot : slots) {
-    const AdamWOptions& options = options_[slot->group];
-    updates.push_back(
-        {.parameter = slot->parameter,
-         .gradient = slot->parameter.grad(),
-         .state = {.mean = state_of(*slot, "exp_avg"),
-                   .square = state_of(*slot, "exp_avg_sq"),
-                   .max_square = options.amsgrad ? state_of(*slot, "max_exp_avg_sq") : Tensor(),
-                   .master = master_of(*slot)},
-         .options = {.lr = lr(slot->group),
-                     .beta1 = options.beta1,
-                     .beta2 = options.beta2,
-                     .eps = options.eps,
-                     .weight_decay = options.weight_decay,
-                     .step = slot->step,
-                     .maximize = options.maximize}});
-  }
-  ops::adamw_steps(updates);
-}
-
-std::vector<std::string> AdamW::state_names(size_t group) const {
-  if (options_[group].amsgrad) return {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
-  return {"exp_avg", "exp_avg_sq"};
-}
+Adam::Adam(const std::vector<Tensor>& parameters, const AdamOptions& options)
+    : Adam(numbered(parameters), options) {}
 
 }  // namespace tendril::optim

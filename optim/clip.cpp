@@ -1,26 +1,11 @@
 #include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/profiler.h>
 #include <tendril/optim/clip.h>
+#include <tendril/optim/gradients.h>
 
-#include <algorithm>
 #include <cmath>
 
 namespace tendril::optim {
-namespace {
-
-std::vector<Tensor> gradients_of(const std::vector<Tensor>& parameters) {
-  std::vector<Tensor> gradients;
-  for (const Tensor& parameter : parameters) {
-    const Tensor gradient = parameter.grad();
-    if (gradient.defined() &&
-        std::none_of(gradients.begin(), gradients.end(),
-                     [&](const Tensor& other) { return other.is_same(gradient); }))
-      gradients.push_back(gradient);
-  }
-  return gradients;
-}
-
-}  // namespace
 
 double grad_norm(const std::vector<Tensor>& parameters, double norm_type) {
   return ops::norm_of_all(gradients_of(parameters), norm_type).item<double>();

@@ -6,20 +6,13 @@
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/core/profiler.h>
 #include <tendril/optim/optimizer.h>
+#include <tendril/optim/optimizer_names.h>
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 namespace tendril::optim {
 namespace {
-
-constexpr const char* kMaster = "master";
-constexpr const char* kStep = "step";
-
-bool has_master(const Tensor& parameter) {
-  return ops::state_dtype(parameter.dtype()) != parameter.dtype();
-}
 
 // The state where its parameter is: the model may have moved to another device since it was made.
 Tensor& on_device_of(const Tensor& parameter, Tensor& state) {
@@ -52,19 +45,30 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
     TENDRIL_CHECK(std::none_of(slots_.begin(), slots_.end(), clashes) &&
                       std::none_of(added.begin(), added.end(), clashes),
                   "[add_param_group] \"", name, "\" is in this optimizer already");
-    added.push_back({name, tensor, groups_.size(), 0, {}});
+    added.push_back({name, tensor, groups_.size(), 0, {}, {}});
   }
   groups_.push_back({lr, lr});
   slots_.insert(slots_.end(), added.begin(), added.end());
 }
 
-Tensor& Optimizer::state_of(Slot& slot, const std::string& name) {
-  Tensor& tensor = slot.state[name];
+Tensor& Optimizer::state_of(Slot& slot, const std::string& name, double initial) {
+  return state_of(slot, StateSpec{name, slot.parameter.shape()}, initial);
+}
+
+Tensor& Optimizer::state_of(Slot& slot, const StateSpec& spec, double initial) {
+  Tensor& tensor = slot.state[spec.name];
   if (tensor.defined()) return on_device_of(slot.parameter, tensor);
   const LastingMemoryScope lasting;
-  tensor = zeros(slot.parameter.shape(), ops::state_dtype(slot.parameter.dtype()),
-                 slot.parameter.device());
+  tensor =
+      full(spec.shape, initial, ops::state_dtype(slot.parameter.dtype()), slot.parameter.device());
   return tensor;
+}
+
+std::vector<Optimizer::StateSpec> Optimizer::like_parameter(
+    const Slot& slot, std::initializer_list<const char*> names) {
+  std::vector<StateSpec> specs;
+  for (const char* name : names) specs.push_back({name, slot.parameter.shape()});
+  return specs;
 }
 
 Tensor Optimizer::master_of(Slot& slot) {
@@ -87,7 +91,12 @@ void Optimizer::step() {
     ++slot.step;
     updated.push_back(&slot);
   }
-  update_all(updated);
+  try {
+    update_all(updated);
+  } catch (...) {  // a step that was refused does not count
+    for (Slot* slot : updated) --slot->step;
+    throw;
+  }
 }
 
 void Optimizer::update_all(std::span<Slot* const> slots) {
@@ -133,75 +142,6 @@ void Optimizer::set_lr(size_t group, double lr) {
 
 void Optimizer::scale_lr(double factor) {
   for (Group& group : groups_) group.lr = group.base_lr * factor;
-}
-
-StateDict Optimizer::state_dict() const {
-  StateDict state;
-  for (const Slot& slot : slots_) {
-    if (slot.step == 0) continue;
-    state.emplace(slot.name + "." + kStep, Tensor::from({slot.step}, {1}));
-    for (const auto& [name, tensor] : slot.state) state.emplace(slot.name + "." + name, tensor);
-  }
-  return state;
-}
-
-std::vector<std::string> Optimizer::expected_state(const Slot& slot) const {
-  std::vector<std::string> names = state_names(slot.group);
-  if (has_master(slot.parameter)) names.push_back(kMaster);
-  return names;
-}
-
-void Optimizer::load_state_dict(const StateDict& state) {
-  struct Loaded {
-    int64_t step = 0;
-    std::map<std::string, Tensor> state;
-  };
-  std::vector<Loaded> loaded;
-  std::set<std::string> used;
-  std::string problems;
-  const auto find = [&](const std::string& name) {
-    const auto found = state.find(name);
-    if (found == state.end()) return Tensor();
-    used.insert(name);
-    return found->second;
-  };
-  for (const Slot& slot : slots_) {
-    Loaded& entry = loaded.emplace_back();
-    const Tensor step = find(slot.name + "." + kStep);
-    if (step.defined() && (step.numel() != 1 || is_floating(step.dtype())))
-      problems += detail::concat("\n  ", slot.name, ".step must be one integer; got ", step.dtype(),
-                                 " ", step.shape());
-    else if (step.defined() && (entry.step = step.item<int64_t>()) < 1)
-      problems += detail::concat("\n  ", slot.name, ".step must be positive; got ", entry.step);
-    for (const std::string& name : expected_state(slot)) {
-      const std::string full = slot.name + "." + name;
-      const Tensor tensor = find(full);
-      if (tensor.defined() != step.defined())
-        problems += "\n  " + full + (step.defined() ? " is missing" : " comes without a step");
-      else if (tensor.defined() &&
-               (!(tensor.shape() == slot.parameter.shape()) || !is_floating(tensor.dtype())))
-        problems +=
-            detail::concat("\n  ", full, " must be floating-point of shape ",
-                           slot.parameter.shape(), "; got ", tensor.dtype(), " ", tensor.shape());
-      else if (tensor.defined())
-        entry.state[name] = tensor;
-    }
-  }
-  for (const auto& [name, tensor] : state)
-    if (!used.contains(name)) problems += "\n  " + name + " belongs to no parameter";
-  TENDRIL_CHECK(problems.empty(),
-                "[load_state_dict] the state does not fit this optimizer:", problems);
-
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    Slot& slot = slots_[i];
-    slot.step = loaded[i].step;
-    slot.state.clear();
-    for (const auto& [name, tensor] : loaded[i].state) {
-      slot.state[name] = Tensor::empty(tensor.shape(), ops::state_dtype(slot.parameter.dtype()),
-                                       slot.parameter.device());
-      ops::copy(slot.state[name], tensor);
-    }
-  }
 }
 
 std::vector<NamedTensor> numbered(const std::vector<Tensor>& parameters) {

@@ -10,6 +10,7 @@
 //   }
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <span>
 #include <string>
@@ -29,6 +30,11 @@ class TENDRIL_API Optimizer {
   void step();
   /// Forgets all gradients.
   void zero_grad();
+  /// For optimizers that evaluate the model elsewhere than they train it (schedule-free ones):
+  /// eval() moves the parameters to where they are to be evaluated and saved, train() back. Others
+  /// do nothing.
+  virtual void train() {}
+  virtual void eval() {}
   /// Of all groups, in the order in which they were added.
   std::vector<Tensor> parameters() const;
 
@@ -45,10 +51,10 @@ class TENDRIL_API Optimizer {
 
   // ---- state
 
-  /// What step() has accumulated: "<parameter>.step" (i64, one element) and tensors of the
-  /// parameter's shape such as
-  /// "<parameter>.exp_avg"; nothing for a parameter never updated. They share memory with the
-  /// optimizer: clone to keep. Options and learning rates are the program's and not part of it.
+  /// What step() has accumulated: "<parameter>.step" (i64, one element), tensors such as
+  /// "<parameter>.exp_avg", mostly of the parameter's shape, and numbers (f64, one element);
+  /// nothing for a parameter never updated. They share memory with the optimizer: clone to keep.
+  /// Options and learning rates are the program's and not part of it.
   StateDict state_dict() const;
   /// Replaces the whole state; a parameter that `state` does not mention starts anew. Error that
   /// lists every unknown name, wrong shape and incomplete parameter, and then nothing has been
@@ -63,14 +69,24 @@ class TENDRIL_API Optimizer {
     size_t group = 0;
     int64_t step = 0;  // updates so far, the current one included
     std::map<std::string, Tensor> state;
+    std::map<std::string, double> numbers;
+  };
+  /// A tensor that a rule keeps.
+  struct StateSpec {
+    std::string name;
+    Shape shape;
   };
 
   Optimizer() = default;
   /// Error for an undefined or integer tensor, a non-leaf, a strided parameter, one that is in this
   /// optimizer already or a second use of a name.
   void register_group(const std::vector<NamedTensor>& parameters, double lr);
-  /// The state tensor of this name, on the parameter's device; made of zeros when there is none.
-  static Tensor& state_of(Slot& slot, const std::string& name);
+  /// The state tensor of this name, on the parameter's device; when there is none it is made, full
+  /// of `initial`.
+  static Tensor& state_of(Slot& slot, const std::string& name, double initial = 0.0);
+  static Tensor& state_of(Slot& slot, const StateSpec& spec, double initial = 0.0);
+  /// Every parameter, in the order of registration.
+  std::span<Slot> slots() { return slots_; }
   /// The f32 master of a 16-bit parameter, made from it when there is none; undefined for wider
   /// ones.
   static Tensor master_of(Slot& slot);
@@ -80,15 +96,19 @@ class TENDRIL_API Optimizer {
   /// Applies the rule to all parameters that have a gradient: with update(), unless a rule whose
   /// kernels take many parameters at once overrides this instead.
   virtual void update_all(std::span<Slot* const> slots);
-  /// Names of the state tensors that a parameter of this group has after an update, the master
-  /// aside.
-  virtual std::vector<std::string> state_names(size_t group) const = 0;
+  /// The state tensors that this parameter has after an update, the master aside.
+  virtual std::vector<StateSpec> state_specs(const Slot& slot) const = 0;
+  /// State tensors of the parameter's shape.
+  static std::vector<StateSpec> like_parameter(const Slot& slot,
+                                               std::initializer_list<const char*> names);
+  /// The numbers that every parameter has after an update.
+  virtual std::vector<std::string> number_names() const { return {}; }
 
  private:
   struct Group {
     double base_lr, lr;
   };
-  std::vector<std::string> expected_state(const Slot& slot) const;
+  std::vector<StateSpec> expected_state(const Slot& slot) const;
 
   std::vector<Group> groups_;
   std::vector<Slot> slots_;

@@ -10,22 +10,20 @@ Sgd::Sgd(const std::vector<NamedTensor>& parameters, const SgdOptions& options) 
 Sgd::Sgd(const std::vector<Tensor>& parameters, const SgdOptions& options)
     : Sgd(numbered(parameters), options) {}
 
-void Sgd::add_param_group(const std::vector<NamedTensor>& parameters, const SgdOptions& options) {
+void Sgd::check(const SgdOptions& options) const {
   TENDRIL_CHECK(options.momentum >= 0.0 && options.weight_decay >= 0.0,
                 "[Sgd] momentum and weight_decay must not be negative; got ", options.momentum,
                 " and ", options.weight_decay);
   TENDRIL_CHECK(!options.nesterov || (options.momentum > 0.0 && options.dampening == 0.0),
                 "[Sgd] Nesterov needs momentum and no dampening; got momentum ", options.momentum,
                 ", dampening ", options.dampening);
-  register_group(parameters, options.lr);
-  options_.push_back(options);
 }
 
 void Sgd::update_all(std::span<Slot* const> slots) {
   std::vector<ops::SgdUpdate> updates;
   updates.reserve(slots.size());
   for (Slot* slot : slots) {
-    const SgdOptions& options = options_[slot->group];
+    const SgdOptions& options = options_of(*slot);
     const bool with_buffer = options.momentum > 0.0;
     updates.push_back(
         {.parameter = slot->parameter,
@@ -43,8 +41,8 @@ void Sgd::update_all(std::span<Slot* const> slots) {
   ops::sgd_steps(updates);
 }
 
-std::vector<std::string> Sgd::state_names(size_t group) const {
-  if (options_[group].momentum > 0.0) return {"momentum_buffer"};
+std::vector<Optimizer::StateSpec> Sgd::state_specs(const Slot& slot) const {
+  if (options_of(slot).momentum > 0.0) return like_parameter(slot, {"momentum_buffer"});
   return {};
 }
 

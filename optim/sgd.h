@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include <tendril/optim/optimizer.h>
+#include <tendril/optim/grouped.h>
 
 namespace tendril::optim {
 
@@ -19,22 +19,17 @@ struct SgdOptions {
 
 /// The formulas stand in <tendril/core/ops/optimizer_step.h>. State: momentum_buffer (with
 /// momentum), and master for 16-bit parameters, all f32 (f64 for f64 parameters).
-class TENDRIL_API Sgd : public Optimizer {
+class TENDRIL_API Sgd : public Grouped<SgdOptions> {
  public:
   /// An optimizer without parameters; add groups.
   Sgd() = default;
   explicit Sgd(const std::vector<NamedTensor>& parameters, const SgdOptions& options = {});
   explicit Sgd(const std::vector<Tensor>& parameters, const SgdOptions& options = {});
 
-  /// Error for options out of range, and see Optimizer::register_group.
-  void add_param_group(const std::vector<NamedTensor>& parameters, const SgdOptions& options = {});
-
  protected:
+  void check(const SgdOptions& options) const override;
   void update_all(std::span<Slot* const> slots) override;
-  std::vector<std::string> state_names(size_t group) const override;
-
- private:
-  std::vector<SgdOptions> options_;  // one per group
+  std::vector<StateSpec> state_specs(const Slot& slot) const override;
 };
 
 }  // namespace tendril::optim

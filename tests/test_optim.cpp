@@ -5,6 +5,7 @@
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/core/threads.h>
 #include <tendril/optim/adamw.h>
+#include <tendril/optim/lion.h>
 #include <tendril/optim/sgd.h>
 
 #include <cmath>
@@ -62,6 +63,32 @@ TEST_SUITE("optim") {
     check_trace(trace<optim::AdamW>(options, {0.5, -0.25}), {0.899000002, 0.871467298705846}, 1e-9);
     check_trace(trace<optim::AdamW>(options, {0.5, -0.25}, f32), {0.899000002, 0.871467298705846},
                 1e-6);
+  }
+
+  TEST_CASE("Adam puts weight decay into the gradient") {
+    const optim::AdamOptions options = {.lr = 0.1, .weight_decay = 0.01};
+    check_trace(trace<optim::Adam>(options, {0.5, -0.25}), {0.900000001961, 0.871229347623}, 1e-9);
+    check_trace(trace<optim::Adam>(options, {0.5, -0.25}, f32), {0.900000001961, 0.871229347623},
+                1e-6);
+  }
+
+  TEST_CASE("Lion goes by the sign of a mean") {
+    const optim::LionOptions options = {.lr = 0.1, .weight_decay = 0.01};
+    check_trace(trace<optim::Lion>(options, {0.5, -0.25, -0.25}), {0.899, 0.998101, 1.097102899},
+                1e-12);
+    Tensor p = leaf({1.0});
+    optim::Lion optimizer({NamedTensor{"p", p}}, options);
+    for (const auto& [gradient, mean] :
+         {std::pair{0.5, 0.005}, {-0.25, 0.00245}, {-0.25, -0.0000745}}) {
+      set_gradient(p, {gradient});
+      optimizer.step();
+      CHECK(std::abs(optimizer.state_dict().at("p.exp_avg").item<double>() - mean) <= 1e-15);
+    }
+    Tensor still = leaf({1.0});
+    optim::Lion none({NamedTensor{"p", still}}, {.lr = 0.1});
+    set_gradient(still, {0.0});
+    none.step();
+    CHECK(still.item<double>() == 1.0);  // sign(0) = 0
   }
 
   TEST_CASE("AdamW maximizes, and AMSGrad remembers the largest square") {
@@ -282,7 +309,7 @@ TEST_SUITE("optim") {
       void update(Slot& slot, const Tensor& gradient, double lr) override {
         add_(slot.parameter, gradient, -lr * static_cast<double>(slot.step));
       }
-      std::vector<std::string> state_names(size_t) const override { return {}; }
+      std::vector<StateSpec> state_specs(const Slot&) const override { return {}; }
     };
     Tensor p = leaf({1.0}), q = leaf({2.0}), unused = leaf({3.0});
     OneByOne optimizer({p, q, unused});
@@ -296,7 +323,7 @@ TEST_SUITE("optim") {
 
     struct Neither : optim::Optimizer {
       explicit Neither(const Tensor& x) { register_group({{"weight", x}}, 0.5); }
-      std::vector<std::string> state_names(size_t) const override { return {}; }
+      std::vector<StateSpec> state_specs(const Slot&) const override { return {}; }
     };
     Neither lacking(p);
     CHECK(contains(message_of([&] { lacking.step(); }), "neither update() nor update_all()"));

@@ -14,6 +14,7 @@ tendril::cpu::AdamWCoefficients<T> coefficients(const AdamWStep& o) {
   const double correction1 = 1.0 - std::pow(o.beta1, t), correction2 = 1.0 - std::pow(o.beta2, t);
   return {.sign = T(o.maximize ? -1 : 1),
           .decay = T(o.lr * o.weight_decay),
+          .l2 = T(o.l2),
           .new_mean = T(1.0 - o.beta1),
           .old_square = T(o.beta2),
           .new_square = T(1.0 - o.beta2),

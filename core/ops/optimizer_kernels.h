@@ -12,8 +12,9 @@ namespace tendril::cpu {
 // Everything that is the same for all elements, computed in double and rounded once.
 template <class T>
 struct AdamWCoefficients {
-  T sign;          // -1 when maximizing
-  T decay;         // lr * weight_decay
+  T sign;   // -1 when maximizing
+  T decay;  // lr * weight_decay
+  T l2;
   T new_mean;      // 1 - beta1
   T old_square;    // beta2
   T new_square;    // 1 - beta2
@@ -35,7 +36,7 @@ struct SgdCoefficients {
 /// The new parameter; the mean m, the square v and with AMSGrad its largest value change in place.
 template <bool kAmsGrad, class T>
 VEC_INLINE T adamw_element(T p, T g, T& m, T& v, T& vmax, const AdamWCoefficients<T>& c) {
-  const T gradient = c.sign * g;
+  const T gradient = c.sign * g + c.l2 * p;
   const T value = p - c.decay * p;
   m = m + c.new_mean * (gradient - m);
   v = c.old_square * v + c.new_square * gradient * gradient;

@@ -21,8 +21,9 @@ struct AdamWStep {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;
-  double weight_decay = 1e-2;
-  int64_t step = 1;  // counts from 1, this one included
+  double weight_decay = 1e-2;  // decoupled
+  double l2 = 0.0;             // the other way to decay, Adam's: added to the gradient
+  int64_t step = 1;            // counts from 1, this one included
   bool maximize = false;
   friend bool operator==(const AdamWStep&, const AdamWStep&) = default;
 };
@@ -33,12 +34,13 @@ struct AdamWState {
   Tensor mean, square, max_square, master;
 };
 
-/// Decoupled weight decay (Loshchilov and Hutter 2019), in PyTorch's order; g = -gradient when
-/// maximizing.
-///   p -= lr * weight_decay * p
+/// Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019), in PyTorch's order; g =
+/// -gradient when maximizing.
+///   g += l2 * p;  p -= lr * weight_decay * p
 ///   m += (1 - beta1) (g - m)
-///   v  = beta2 * v + (1 - beta2) g^2                          AMSGrad: vmax = max(vmax, v), used
-///   for v below p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+///   v  = beta2 * v + (1 - beta2) g^2
+///   p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+/// AMSGrad: vmax = max(vmax, v) takes the place of v in the last line.
 TENDRIL_API void adamw_step(const Tensor& parameter, const Tensor& gradient,
                             const AdamWState& state, const AdamWStep& options);
 

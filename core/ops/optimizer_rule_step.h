@@ -1,0 +1,25 @@
+// Applying a rule of optimizer_rules.h to whole parameters.
+#pragma once
+
+#include <array>
+#include <span>
+
+#include <tendril/core/ops/optimizer_rules.h>
+#include <tendril/core/tensor.h>
+
+namespace tendril::ops {
+
+/// One update: all tensors dense and of the parameter's shape; the gradient may have any layout and
+/// floating dtype. `master` is undefined unless the parameter has 16 bits; see optimizer_step.h.
+template <class Rule>
+struct RuleUpdate {
+  Tensor parameter, gradient, master;
+  std::array<Tensor, Rule::kStates> states;
+  Rule rule;
+};
+
+/// Applies the rule to many parameters at once. Error on a GPU: these rules have no kernels there.
+template <class Rule>
+void apply_rules(std::span<const RuleUpdate<Rule>> updates);
+
+}  // namespace tendril::ops

@@ -1,0 +1,47 @@
+#include <tendril/core/ops/optimizer_rule_kernels.h>
+#include <tendril/core/ops/optimizer_rule_step.h>
+#include <tendril/core/ops/optimizer_walk.h>
+
+namespace tendril::ops {
+namespace {
+
+template <class Rule>
+void check(const RuleUpdate<Rule>& update) {
+  const Tensor& parameter = update.parameter;
+  TENDRIL_CHECK(parameter.device().is_cpu(), "[", Rule::kName,
+                "] this optimizer runs on the CPU only; got a parameter on ", parameter.device(),
+                "; on a GPU there are AdamW, Adam, Sgd, Adafactor and Muon");
+  check_step(Rule::kName, parameter, update.gradient, update.master);
+  require_same_device(Rule::kName, parameter, update.gradient, update.master);
+  for (const Tensor& state : update.states) {
+    require_same_device(Rule::kName, parameter, state);
+    require_dense(Rule::kName, "a state", state, parameter, state_dtype(parameter.dtype()));
+  }
+}
+
+template <class Rule>
+void apply_rule(const RuleUpdate<Rule>& update) {
+  const auto run = [&]<class C>(TypeTag<C>, const auto& walk) {
+    walk([&](int64_t at, int64_t n, C* p, const C* g) {
+      C* states[Rule::kStates];
+      for (int k = 0; k < Rule::kStates; ++k) states[k] = update.states[k].template data<C>() + at;
+      TENDRIL_ISA_CALL(rule_block(n, p, g, states, update.rule));
+    });
+  };
+  visit_step(Rule::kName, update.parameter, update.gradient, update.master, run);
+}
+
+}  // namespace
+
+template <class Rule>
+void apply_rules(std::span<const RuleUpdate<Rule>> updates) {
+  for (const RuleUpdate<Rule>& update : updates) check(update);
+  for_each_update(updates, apply_rule<Rule>);
+  for (const RuleUpdate<Rule>& update : updates) update.parameter.bump_version();
+}
+
+#define RULE(...) \
+  template TENDRIL_API void apply_rules<__VA_ARGS__>(std::span<const RuleUpdate<__VA_ARGS__>>);
+#include <tendril/core/ops/optimizer_rules.def>
+
+}  // namespace tendril::ops

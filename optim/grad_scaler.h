@@ -1,0 +1,74 @@
+// Dynamic loss scaling for products in f16 (Micikevicius et al. 2018), with the rules of PyTorch's
+// GradScaler. Gradients that are too small for f16 survive when the loss, and with it every
+// gradient, is multiplied by a large factor; what overflows costs one step and halves the factor.
+//
+//   optim::GradScaler scaler;
+//   for (...) {
+//     const AutocastGuard autocast(f16);
+//     scaler.scale(model.loss(tokens, targets)).backward();   // several times to accumulate
+//     scaler.unscale(optimizer);                               // only to clip or look at gradients
+//     optim::clip_grad_norm(optimizer.parameters(), 1.0);
+//     const bool updated = scaler.step(optimizer);             // else the schedule stays where it
+//     is scaler.update(); optimizer.zero_grad();
+//   }
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <tendril/core/json.h>
+#include <tendril/optim/optimizer.h>
+
+namespace tendril::optim {
+
+struct GradScalerOptions {
+  double init_scale = 65536.0;
+  double growth_factor = 2.0;      // above 1
+  double backoff_factor = 0.5;     // in (0, 1)
+  int64_t growth_interval = 2000;  // updates in a row without an overflow before the scale grows
+};
+
+class TENDRIL_API GradScaler {
+ public:
+  /// Error for options out of range.
+  explicit GradScaler(const GradScalerOptions& options = {});
+
+  double scale() const { return scale_; }
+  /// The loss times the scale, in f32 for a 16-bit loss: its own range would not do.
+  Tensor scale(const Tensor& loss) const;
+
+  /// Divides all gradients of the optimizer by the scale, once until update(): further calls do
+  /// nothing. Looks for infinity and NaN in them, for which a GPU is waited for. Error for f16
+  /// gradients, which cannot hold what remains, and after step().
+  void unscale(const Optimizer& optimizer);
+  /// Whether unscale() has met infinity or NaN since the last update(), with any optimizer.
+  bool found_inf() const;
+  /// Unscales if that has not been done, and then steps, unless the gradients are not finite: then
+  /// nothing moves, and the result is false. Error for a second time before update().
+  bool step(Optimizer& optimizer);
+  /// After the steps of all optimizers: the scale shrinks by backoff_factor when any gradient was
+  /// not finite, and grows by growth_factor (unless that overflows) after growth_interval calls
+  /// without. Error when nothing has been unscaled.
+  void update();
+
+  /// PyTorch's members: scale, growth_factor, backoff_factor, growth_interval, _growth_tracker.
+  Json state() const;
+  /// Replaces scale, options and tracker. Error for anything that state() could not have given.
+  void load_state(const Json& state);
+
+ private:
+  // An optimizer whose gradients have been unscaled since the last update().
+  struct Unscaled {
+    const Optimizer* optimizer;
+    bool finite;
+    bool stepped;
+  };
+  Unscaled* find(const Optimizer& optimizer);
+
+  GradScalerOptions options_;
+  float scale_;
+  int64_t growth_tracker_ = 0;
+  std::vector<Unscaled> unscaled_;
+};
+
+}  // namespace tendril::optim

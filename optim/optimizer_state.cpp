@@ -1,0 +1,117 @@
+// Saving and loading what an optimizer has accumulated.
+#include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/optimizer_step.h>
+#include <tendril/optim/optimizer.h>
+#include <tendril/optim/optimizer_names.h>
+
+#include <set>
+
+namespace tendril::optim {
+namespace {
+
+// The entries of a state dict by name, which remembers the ones that were asked for.
+class Entries {
+ public:
+  explicit Entries(const StateDict& state) : state_(state) {}
+
+  Tensor find(const std::string& name) {
+    const auto found = state_.find(name);
+    if (found == state_.end()) return {};
+    used_.insert(name);
+    return found->second;
+  }
+  std::string unused() const {
+    std::string list;
+    for (const auto& [name, tensor] : state_)
+      if (!used_.contains(name)) list += "\n  " + name + " belongs to no parameter";
+    return list;
+  }
+
+ private:
+  const StateDict& state_;
+  std::set<std::string> used_;
+};
+
+// What is wrong with the step count of a parameter that has one.
+std::string step_problem(const std::string& name, const Tensor& step) {
+  if (step.numel() != 1 || is_floating(step.dtype()))
+    return detail::concat("\n  ", name, ".step must be one integer; got ", step.dtype(), " ",
+                          step.shape());
+  if (step.item<int64_t>() < 1)
+    return detail::concat("\n  ", name, ".step must be positive; got ", step.item<int64_t>());
+  return "";
+}
+
+// What is wrong with an entry, undefined when it is missing; `updated`: the parameter has a step.
+std::string entry_problem(const std::string& name, const Tensor& tensor, const Shape& shape,
+                          bool updated) {
+  if (tensor.defined() != updated)
+    return "\n  " + name + (updated ? " is missing" : " comes without a step");
+  if (!tensor.defined() || (tensor.shape() == shape && is_floating(tensor.dtype()))) return "";
+  return detail::concat("\n  ", name, " must be floating-point of shape ", shape, "; got ",
+                        tensor.dtype(), " ", tensor.shape());
+}
+
+}  // namespace
+
+StateDict Optimizer::state_dict() const {
+  StateDict state;
+  for (const Slot& slot : slots_) {
+    if (slot.step == 0) continue;
+    state.emplace(slot.name + "." + kStep, Tensor::from({slot.step}, {1}));
+    for (const auto& [name, tensor] : slot.state) state.emplace(slot.name + "." + name, tensor);
+    for (const auto& [name, number] : slot.numbers)
+      state.emplace(slot.name + "." + name, Tensor::from({number}, {1}));
+  }
+  return state;
+}
+
+std::vector<Optimizer::StateSpec> Optimizer::expected_state(const Slot& slot) const {
+  std::vector<StateSpec> specs = state_specs(slot);
+  if (has_master(slot.parameter)) specs.push_back({kMaster, slot.parameter.shape()});
+  return specs;
+}
+
+void Optimizer::load_state_dict(const StateDict& state) {
+  Entries entries(state);
+  std::vector<Slot> loaded;
+  std::string problems;
+  for (const Slot& slot : slots_) {
+    Slot& fresh = loaded.emplace_back(slot);
+    fresh.step = 0;
+    fresh.state.clear();
+    fresh.numbers.clear();
+    const Tensor step = entries.find(slot.name + "." + kStep);
+    if (step.defined()) {
+      const std::string problem = step_problem(slot.name, step);
+      problems += problem;
+      if (problem.empty()) fresh.step = step.item<int64_t>();
+    }
+    const auto take = [&](const std::string& name, const Shape& shape) {
+      const Tensor tensor = entries.find(slot.name + "." + name);
+      const std::string problem =
+          entry_problem(slot.name + "." + name, tensor, shape, step.defined());
+      problems += problem;
+      return problem.empty() ? tensor : Tensor();
+    };
+    for (const auto& [name, shape] : expected_state(slot))
+      if (const Tensor tensor = take(name, shape); tensor.defined()) fresh.state[name] = tensor;
+    for (const std::string& name : number_names())
+      if (const Tensor tensor = take(name, {1}); tensor.defined())
+        fresh.numbers[name] = tensor.item<double>();
+  }
+  problems += entries.unused();
+  TENDRIL_CHECK(problems.empty(),
+                "[load_state_dict] the state does not fit this optimizer:", problems);
+
+  for (Slot& slot : loaded)
+    for (auto& [name, tensor] : slot.state) {
+      const Tensor source = tensor;
+      tensor = Tensor::empty(source.shape(), ops::state_dtype(slot.parameter.dtype()),
+                             slot.parameter.device());
+      ops::copy(tensor, source);
+    }
+  slots_ = std::move(loaded);
+}
+
+}  // namespace tendril::optim
