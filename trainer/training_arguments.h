@@ -1,5 +1,5 @@
-// TrainingArguments: everything about a training run that is not code. Fields, defaults and meanings
-// are those of the Hugging Face Trainer; training_arguments.def lists them.
+// TrainingArguments: everything about a training run that is not code. Fields, defaults and
+// meanings are those of the Hugging Face Trainer; training_arguments.def lists them.
 //
 //   TrainingArguments args{.output_dir = "out", .num_train_epochs = 1, .learning_rate = 3e-4};
 //   auto args = TrainingArguments::parse(argc, argv);            // --learning_rate 3e-4 --bf16
@@ -49,8 +49,8 @@ struct TENDRIL_API TrainingArguments {
   bool effective_do_eval() const;
   /// eval_steps, or logging_steps where it is unset and eval_strategy is steps.
   std::optional<double> effective_eval_steps() const;
-  /// The metric's name as set, or "loss" where load_best_model_at_end or a plateau schedule need one;
-  /// nullopt: no model is best.
+  /// The metric's name as set, or "loss" where load_best_model_at_end or a plateau schedule need
+  /// one; nullopt: no model is best.
   std::optional<std::string> effective_metric_for_best_model() const;
   bool effective_greater_is_better() const;
   bool effective_disable_tqdm() const;
