@@ -16,8 +16,8 @@ using Example = std::map<std::string, Tensor>;
 /// "shift_labels" are targets that are one step ahead already. -100 is ignored.
 using Batch = std::map<std::string, Tensor>;
 
-/// What a model returns. `loss` is undefined when the batch had no labels; the other outputs keep the
-/// model's order, the first being the predictions ("logits").
+/// What a model returns. `loss` is undefined when the batch had no labels; the other outputs keep
+/// the model's order, the first being the predictions ("logits").
 struct ModelOutput {
   Tensor loss;
   std::vector<std::pair<std::string, Tensor>> outputs;

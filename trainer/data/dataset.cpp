@@ -7,9 +7,10 @@ Dataset::~Dataset() = default;
 
 ExampleStream::~ExampleStream() = default;
 
-void ExampleStream::skip(int64_t count) {
+int64_t ExampleStream::skip(int64_t count) {
   for (int64_t i = 0; i < count; ++i)
-    if (!next()) return;
+    if (!next()) return i;
+  return count;
 }
 
 Example IterableDataset::get(int64_t index) const {

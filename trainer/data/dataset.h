@@ -26,8 +26,8 @@ class TENDRIL_API ExampleStream {
   /// nullopt at the end.
   virtual std::optional<Example> next() = 0;
   /// Moves on by `count` examples without making them where the stream can; the default makes and
-  /// forgets them.
-  virtual void skip(int64_t count);
+  /// forgets them. Returns how many there were: fewer than `count` only at the end.
+  virtual int64_t skip(int64_t count);
 };
 
 /// Examples that come one after the other.
