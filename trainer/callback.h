@@ -51,7 +51,7 @@ struct CallbackContext {
   const Metrics* metrics = nullptr;  // on_evaluate and on_predict
   const Json* logs = nullptr;        // on_log: an object of numbers, in the order of the row
   /// on_prediction_step: batches of this evaluation, where known
-  std::optional<int64_t> prediction_steps;
+  std::optional<int64_t> prediction_steps = std::nullopt;
 };
 
 class TENDRIL_API TrainerCallback {

@@ -26,8 +26,8 @@ struct TENDRIL_API TrainerState {
   bool is_local_process_zero = true, is_world_process_zero = true;
   bool is_hyper_param_search = false;
   std::optional<std::string> trial_name;
-  Json trial_params;                           // null outside of a search
-  Json stateful_callbacks = Json::object();    // class name -> state, or an array of them
+  Json trial_params;                         // null outside of a search
+  Json stateful_callbacks = Json::object();  // class name -> state, or an array of them
 
   /// The text of trainer_state.json: indented by 2, keys sorted, a newline at the end.
   std::string to_json_string() const;
