@@ -32,8 +32,35 @@
 #include <tendril/nn/rms_norm.h>
 #include <tendril/nn/sampling.h>
 #include <tendril/nn/sequential.h>
+#include <tendril/optim/adafactor.h>
+#include <tendril/optim/adagrad.h>
 #include <tendril/optim/adamw.h>
+#include <tendril/optim/ademamix.h>
 #include <tendril/optim/clip.h>
+#include <tendril/optim/grad_scaler.h>
+#include <tendril/optim/grouped.h>
+#include <tendril/optim/lion.h>
+#include <tendril/optim/lr_scheduler.h>
+#include <tendril/optim/muon.h>
 #include <tendril/optim/optimizer.h>
+#include <tendril/optim/rmsprop.h>
 #include <tendril/optim/schedule.h>
+#include <tendril/optim/schedule_free.h>
 #include <tendril/optim/sgd.h>
+#include <tendril/optim/stable_adamw.h>
+
+#if __has_include(<tendril/trainer/trainer.h>)  // it can be left out of a build
+#include <tendril/core/log.h>
+#include <tendril/trainer/argument_parser.h>
+#include <tendril/trainer/callbacks/default_flow.h>
+#include <tendril/trainer/callbacks/early_stopping.h>
+#include <tendril/trainer/callbacks/printer.h>
+#include <tendril/trainer/callbacks/progress.h>
+#include <tendril/trainer/data/char_vocabulary.h>
+#include <tendril/trainer/data/in_memory_dataset.h>
+#include <tendril/trainer/data/jsonl_dataset.h>
+#include <tendril/trainer/data/mapped_dataset.h>
+#include <tendril/trainer/data/text_dataset.h>
+#include <tendril/trainer/data/token_file_dataset.h>
+#include <tendril/trainer/trainer.h>
+#endif

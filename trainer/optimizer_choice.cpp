@@ -1,0 +1,245 @@
+#include <tendril/optim/adafactor.h>
+#include <tendril/optim/adagrad.h>
+#include <tendril/optim/adamw.h>
+#include <tendril/optim/ademamix.h>
+#include <tendril/optim/lion.h>
+#include <tendril/optim/muon.h>
+#include <tendril/optim/rmsprop.h>
+#include <tendril/optim/schedule_free.h>
+#include <tendril/optim/sgd.h>
+#include <tendril/optim/stable_adamw.h>
+#include <tendril/trainer/optimizer_choice.h>
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <optional>
+
+namespace tendril {
+namespace {
+
+// The options in optim_args, each of which a factory takes out; what is left is a mistake.
+class OptimArgs {
+ public:
+  explicit OptimArgs(const TrainingArguments& args)
+      : optim_(args.optim), pairs_(args.parsed_optim_args()) {}
+
+  /// Sets `value` where the option was given.
+  void take(const char* key, double& value) {
+    known_.push_back(key);
+    if (const std::optional<std::string> text = find(key)) value = number(key, *text);
+  }
+  void take(const char* key, int64_t& value) {
+    known_.push_back(key);
+    const std::optional<std::string> text = find(key);
+    if (!text) return;
+    value = static_cast<int64_t>(number(key, *text));
+    TENDRIL_CHECK(static_cast<double>(value) == number(key, *text), "[create_optimizer] ", key,
+                  " in optim_args must be a whole number; got ", *text);
+  }
+  void take(const char* key, bool& value) {
+    known_.push_back(key);
+    const std::optional<std::string> text = find(key);
+    if (!text) return;
+    TENDRIL_CHECK(*text == "true" || *text == "True" || *text == "false" || *text == "False",
+                  "[create_optimizer] ", key, " in optim_args must be true or false; got ", *text);
+    value = (*text)[0] == 't' || (*text)[0] == 'T';
+  }
+  void finish() const {
+    std::string known;
+    for (const std::string& name : known_) known += (known.empty() ? "" : ", ") + name;
+    for (const auto& [key, value] : pairs_)
+      TENDRIL_CHECK(std::count(known_.begin(), known_.end(), key) > 0, "[create_optimizer] optim ",
+                    optim_, " does not know the option ", key, " of optim_args; it takes ",
+                    known.empty() ? "none" : known);
+  }
+
+ private:
+  std::optional<std::string> find(const std::string& key) const {
+    for (const auto& [name, value] : pairs_)
+      if (name == key) return value;
+    return {};
+  }
+  static double number(const char* key, const std::string& text) {
+    double value = 0.0;
+    const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
+    TENDRIL_CHECK(result.ec == std::errc() && result.ptr == text.data() + text.size(),
+                  "[create_optimizer] ", key, " in optim_args must be a number; got ", text);
+    return value;
+  }
+
+  std::string optim_;
+  std::vector<std::pair<std::string, std::string>> pairs_;
+  std::vector<std::string> known_;
+};
+
+using Built = std::unique_ptr<optim::Optimizer>;
+using Factory = std::function<Built(const TrainingArguments&, const ParameterGroups&, OptimArgs&)>;
+
+// One optimizer with both groups, which differ in weight decay alone.
+template <class Optimizer, class Options>
+Built with_groups(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given,
+                  Options options) {
+  given.finish();
+  auto optimizer = std::make_unique<Optimizer>();
+  options.lr = args.learning_rate;
+  options.weight_decay = args.weight_decay;
+  optimizer->add_param_group(groups.decayed, options);
+  options.weight_decay = 0.0;
+  optimizer->add_param_group(groups.kept, options);
+  return optimizer;
+}
+
+// Those with Adam's two decay rates, which arguments of their own describe.
+template <class Options>
+Options with_betas(const TrainingArguments& args, OptimArgs& given) {
+  Options options;
+  options.beta1 = args.adam_beta1;
+  options.beta2 = args.adam_beta2;
+  if constexpr (requires { options.eps; }) options.eps = args.adam_epsilon;
+  given.take("beta1", options.beta1);
+  given.take("beta2", options.beta2);
+  if constexpr (requires { options.eps; }) given.take("eps", options.eps);
+  return options;
+}
+
+Built adamw(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  auto options = with_betas<optim::AdamWOptions>(args, given);
+  given.take("amsgrad", options.amsgrad);
+  return with_groups<optim::AdamW>(args, groups, given, options);
+}
+
+Built adam(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  auto options = with_betas<optim::AdamOptions>(args, given);
+  given.take("amsgrad", options.amsgrad);
+  return with_groups<optim::Adam>(args, groups, given, options);
+}
+
+Built sgd(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  optim::SgdOptions options;
+  given.take("momentum", options.momentum);
+  given.take("dampening", options.dampening);
+  given.take("nesterov", options.nesterov);
+  return with_groups<optim::Sgd>(args, groups, given, options);
+}
+
+Built adagrad(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  optim::AdagradOptions options;
+  given.take("lr_decay", options.lr_decay);
+  given.take("initial_accumulator_value", options.initial_accumulator_value);
+  given.take("eps", options.eps);
+  return with_groups<optim::Adagrad>(args, groups, given, options);
+}
+
+Built rmsprop(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  optim::RmsPropOptions options;
+  given.take("alpha", options.alpha);
+  given.take("eps", options.eps);
+  given.take("momentum", options.momentum);
+  given.take("centered", options.centered);
+  return with_groups<optim::RmsProp>(args, groups, given, options);
+}
+
+Built lion(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  return with_groups<optim::Lion>(args, groups, given, with_betas<optim::LionOptions>(args, given));
+}
+
+Built ademamix(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  auto options = with_betas<optim::AdEmaMixOptions>(args, given);
+  given.take("beta3", options.beta3);
+  given.take("alpha", options.alpha);
+  return with_groups<optim::AdEmaMix>(args, groups, given, options);
+}
+
+// The rate is the schedule's, not the optimizer's own.
+Built adafactor(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  optim::AdafactorOptions options;
+  options.scale_parameter = options.relative_step = false;
+  given.take("scale_parameter", options.scale_parameter);
+  given.take("clip_threshold", options.clip_threshold);
+  given.take("decay_rate", options.decay_rate);
+  given.take("beta1", options.beta1);
+  return with_groups<optim::Adafactor>(args, groups, given, options);
+}
+
+Built stable_adamw(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  auto options = with_betas<optim::StableAdamWOptions>(args, given);
+  given.take("decouple_lr", options.decouple_lr);
+  return with_groups<optim::StableAdamW>(args, groups, given, options);
+}
+
+Built schedule_free_adamw(const TrainingArguments& args, const ParameterGroups& groups,
+                          OptimArgs& given) {
+  auto options = with_betas<optim::ScheduleFreeAdamWOptions>(args, given);
+  options.warmup_steps = args.get_warmup_steps(std::max<int64_t>(args.max_steps, 0));
+  given.take("warmup_steps", options.warmup_steps);
+  given.take("weight_lr_power", options.weight_lr_power);
+  given.take("r", options.r);
+  return with_groups<optim::ScheduleFreeAdamW>(args, groups, given, options);
+}
+
+Built schedule_free_sgd(const TrainingArguments& args, const ParameterGroups& groups,
+                        OptimArgs& given) {
+  optim::ScheduleFreeSgdOptions options;
+  options.warmup_steps = args.get_warmup_steps(std::max<int64_t>(args.max_steps, 0));
+  given.take("momentum", options.momentum);
+  given.take("warmup_steps", options.warmup_steps);
+  given.take("weight_lr_power", options.weight_lr_power);
+  given.take("r", options.r);
+  return with_groups<optim::ScheduleFreeSgd>(args, groups, given, options);
+}
+
+// Hidden matrices by Muon, with steps as large as AdamW's so that learning_rate suits both.
+Built muon(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  optim::MuonOptions options;
+  options.scale = optim::MuonScale::match_rms_adamw;
+  options.lr = args.learning_rate;
+  options.weight_decay = args.weight_decay;
+  given.take("momentum", options.momentum);
+  given.take("nesterov", options.nesterov);
+  given.take("ns_steps", options.ns_steps);
+  auto rest = with_betas<optim::AdamWOptions>(args, given);
+  given.finish();
+  rest.lr = args.learning_rate;
+  rest.weight_decay = args.weight_decay;
+  const optim::MuonSplit split = optim::split_for_muon(groups.decayed);
+  auto optimizer = std::make_unique<optim::Muon>();
+  optimizer->add_param_group(split.matrices, options);
+  optimizer->add_adamw_group(split.rest, rest);
+  rest.weight_decay = 0.0;
+  optimizer->add_adamw_group(groups.kept, rest);
+  return optimizer;
+}
+
+const std::vector<std::pair<std::string, Factory>>& factories() {
+  static const std::vector<std::pair<std::string, Factory>> known = {
+      {"adamw_torch", adamw},
+      {"adamw_torch_fused", adamw},
+      {"adam", adam},
+      {"sgd", sgd},
+      {"adagrad", adagrad},
+      {"rmsprop", rmsprop},
+      {"adafactor", adafactor},
+      {"lion_32bit", lion},
+      {"ademamix", ademamix},
+      {"stable_adamw", stable_adamw},
+      {"schedule_free_adamw", schedule_free_adamw},
+      {"schedule_free_sgd", schedule_free_sgd},
+      {"muon", muon}};
+  return known;
+}
+
+}  // namespace
+
+std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
+                                                 const ParameterGroups& groups) {
+  OptimArgs given(args);
+  std::string names;
+  for (const auto& [name, factory] : factories()) {
+    if (name == args.optim) return factory(args, groups, given);
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  fail("[create_optimizer] unknown optim \"", args.optim, "\"; choose from ", names);
+}
+
+}  // namespace tendril
