@@ -25,15 +25,14 @@ def run(command, loss_pattern, seconds_pattern):
 
 
 def ours_in_bf16(o, seed):
-    return ours(o, seed, ["--autocast"])
+    return ours(o, seed, ["--bf16"])
 
 
 def ours(o, seed, more=()):
-    sequences = os.path.getsize(o.data) // 10 // 64
     with tempfile.TemporaryDirectory() as out:
-        return run([o.quickstart, "--data", o.data, "--out", out, "--seed", str(seed), "--threads", str(o.threads),
-                    "--steps", str(o.steps), "--eval_interval", str(o.steps), "--eval_batches",
-                    str(sequences // 12), "--sample_tokens", "0", *more],
+        return run([o.quickstart, "--data", o.data, "--output_dir", out, "--seed", str(seed), "--threads", str(o.threads),
+                    "--max_steps", str(o.steps), "--eval_steps", str(o.steps), "--save_steps", str(o.steps),
+                    "--eval_windows", "0", "--sample_tokens", "0", *more],
                    r"validation loss ([0-9.]+)", r"trained in ([0-9.]+) s")
 
 
