@@ -52,22 +52,27 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
 }
 
 Tensor& Optimizer::state_of(Slot& slot, const std::string& name, double initial) {
-  return state_of(slot, StateSpec{name, slot.parameter.shape()}, initial);
+  return state_of(slot, StateSpec{.name = name, .shape = slot.parameter.shape()}, initial);
 }
 
 Tensor& Optimizer::state_of(Slot& slot, const StateSpec& spec, double initial) {
   Tensor& tensor = slot.state[spec.name];
   if (tensor.defined()) return on_device_of(slot.parameter, tensor);
   const LastingMemoryScope lasting;
-  tensor =
-      full(spec.shape, initial, ops::state_dtype(slot.parameter.dtype()), slot.parameter.device());
+  tensor = full(spec.shape, initial, dtype_of_state(slot, spec), slot.parameter.device());
   return tensor;
 }
+
+DType Optimizer::dtype_of_state(const Slot& slot, const StateSpec& spec) {
+  return spec.dtype.value_or(ops::state_dtype(slot.parameter.dtype()));
+}
+
+bool Optimizer::keeps_master(const Slot& slot) const { return has_master(slot.parameter); }
 
 std::vector<Optimizer::StateSpec> Optimizer::like_parameter(
     const Slot& slot, std::initializer_list<const char*> names) {
   std::vector<StateSpec> specs;
-  for (const char* name : names) specs.push_back({name, slot.parameter.shape()});
+  for (const char* name : names) specs.push_back({.name = name, .shape = slot.parameter.shape()});
   return specs;
 }
 

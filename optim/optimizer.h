@@ -12,6 +12,7 @@
 
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -75,6 +76,7 @@ class TENDRIL_API Optimizer {
   struct StateSpec {
     std::string name;
     Shape shape;
+    std::optional<DType> dtype = {};  // else f64 for f64 parameters and f32 for others
   };
 
   Optimizer() = default;
@@ -90,6 +92,8 @@ class TENDRIL_API Optimizer {
   /// The f32 master of a 16-bit parameter, made from it when there is none; undefined for wider
   /// ones.
   static Tensor master_of(Slot& slot);
+  /// Whether the parameter has such a master; a rule that can do without says so.
+  virtual bool keeps_master(const Slot& slot) const;
 
   /// Applies the rule to one parameter; several threads may do so for different ones at once.
   virtual void update(Slot& slot, const Tensor& gradient, double lr);
@@ -109,6 +113,7 @@ class TENDRIL_API Optimizer {
     double base_lr, lr;
   };
   std::vector<StateSpec> expected_state(const Slot& slot) const;
+  static DType dtype_of_state(const Slot& slot, const StateSpec& spec);
 
   std::vector<Group> groups_;
   std::vector<Slot> slots_;

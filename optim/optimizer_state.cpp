@@ -43,13 +43,24 @@ std::string step_problem(const std::string& name, const Tensor& step) {
 }
 
 // What is wrong with an entry, undefined when it is missing; `updated`: the parameter has a step.
+// Floating-point state may come in any such dtype, codes in their own alone.
 std::string entry_problem(const std::string& name, const Tensor& tensor, const Shape& shape,
-                          bool updated) {
+                          DType dtype, bool updated) {
   if (tensor.defined() != updated)
     return "\n  " + name + (updated ? " is missing" : " comes without a step");
-  if (!tensor.defined() || (tensor.shape() == shape && is_floating(tensor.dtype()))) return "";
-  return detail::concat("\n  ", name, " must be floating-point of shape ", shape, "; got ",
+  if (!tensor.defined()) return "";
+  const bool fits = is_floating(dtype) ? is_floating(tensor.dtype()) : tensor.dtype() == dtype;
+  if (fits && tensor.shape() == shape) return "";
+  const std::string wanted = is_floating(dtype) ? "floating-point" : tendril::name(dtype);
+  return detail::concat("\n  ", name, " must be ", wanted, " of shape ", shape, "; got ",
                         tensor.dtype(), " ", tensor.shape());
+}
+
+// The same values in memory of the optimizer's own.
+Tensor owned(const Tensor& source, DType dtype, Device device) {
+  const Tensor copy = Tensor::empty(source.shape(), dtype, device);
+  ops::copy(copy, source);
+  return copy;
 }
 
 }  // namespace
@@ -68,13 +79,20 @@ StateDict Optimizer::state_dict() const {
 
 std::vector<Optimizer::StateSpec> Optimizer::expected_state(const Slot& slot) const {
   std::vector<StateSpec> specs = state_specs(slot);
-  if (has_master(slot.parameter)) specs.push_back({kMaster, slot.parameter.shape()});
+  if (keeps_master(slot)) specs.push_back({.name = kMaster, .shape = slot.parameter.shape()});
   return specs;
 }
 
 void Optimizer::load_state_dict(const StateDict& state) {
   Entries entries(state);
+  struct Found {
+    Slot* slot;
+    StateSpec spec;
+    Tensor tensor;
+  };
   std::vector<Slot> loaded;
+  loaded.reserve(slots_.size());
+  std::vector<Found> found;
   std::string problems;
   for (const Slot& slot : slots_) {
     Slot& fresh = loaded.emplace_back(slot);
@@ -87,30 +105,28 @@ void Optimizer::load_state_dict(const StateDict& state) {
       problems += problem;
       if (problem.empty()) fresh.step = step.item<int64_t>();
     }
-    const auto take = [&](const std::string& name, const Shape& shape) {
+    const auto take = [&](const std::string& name, const Shape& shape, DType dtype) {
       const Tensor tensor = entries.find(slot.name + "." + name);
       const std::string problem =
-          entry_problem(slot.name + "." + name, tensor, shape, step.defined());
+          entry_problem(slot.name + "." + name, tensor, shape, dtype, step.defined());
       problems += problem;
       return problem.empty() ? tensor : Tensor();
     };
-    for (const auto& [name, shape] : expected_state(slot))
-      if (const Tensor tensor = take(name, shape); tensor.defined()) fresh.state[name] = tensor;
+    for (const StateSpec& spec : expected_state(slot))
+      if (const Tensor tensor = take(spec.name, spec.shape, dtype_of_state(slot, spec));
+          tensor.defined())
+        found.push_back({&fresh, spec, tensor});
     for (const std::string& name : number_names())
-      if (const Tensor tensor = take(name, {1}); tensor.defined())
+      if (const Tensor tensor = take(name, {1}, f64); tensor.defined())
         fresh.numbers[name] = tensor.item<double>();
   }
   problems += entries.unused();
   TENDRIL_CHECK(problems.empty(),
                 "[load_state_dict] the state does not fit this optimizer:", problems);
 
-  for (Slot& slot : loaded)
-    for (auto& [name, tensor] : slot.state) {
-      const Tensor source = tensor;
-      tensor = Tensor::empty(source.shape(), ops::state_dtype(slot.parameter.dtype()),
-                             slot.parameter.device());
-      ops::copy(tensor, source);
-    }
+  for (const Found& entry : found)
+    entry.slot->state[entry.spec.name] = owned(
+        entry.tensor, dtype_of_state(*entry.slot, entry.spec), entry.slot->parameter.device());
   slots_ = std::move(loaded);
 }
 
