@@ -1,5 +1,7 @@
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/optim/adamw.h>
+#include <tendril/optim/optimizer_names.h>
+#include <tendril/optim/rounding.h>
 #include <tendril/optim/rule_optimizer.h>
 
 namespace tendril::optim {
@@ -15,6 +17,18 @@ void set_decay(ops::AdamWStep& step, const AdamWOptions& options) {
 void set_decay(ops::AdamWStep& step, const AdamOptions& options) {
   step.weight_decay = 0.0;
   step.l2 = options.weight_decay;
+}
+
+// Those of the parameter's random rounding, if its options ask for it.
+std::optional<RandomKey> rounding_of(const AdamWOptions& options, const std::string& name,
+                                     const Tensor& parameter, int64_t step) {
+  if (!rounds_at_random("AdamW", options.stochastic_rounding, parameter)) return {};
+  return rounding_key(options.rounding_seed, name, step);
+}
+
+std::optional<RandomKey> rounding_of(const AdamOptions&, const std::string&, const Tensor&,
+                                     int64_t) {
+  return {};
 }
 
 }  // namespace
@@ -40,16 +54,23 @@ void AdamFamily<Options>::update_all(std::span<Slot* const> slots) {
                    .square = this->state_of(*slot, "exp_avg_sq"),
                    .max_square =
                        options.amsgrad ? this->state_of(*slot, "max_exp_avg_sq") : Tensor(),
-                   .master = this->master_of(*slot)},
+                   .master = keeps_master(*slot) ? this->master_of(*slot) : Tensor()},
          .options = {.lr = this->lr(slot->group),
                      .beta1 = options.beta1,
                      .beta2 = options.beta2,
                      .eps = options.eps,
                      .step = slot->step,
-                     .maximize = options.maximize}});
+                     .maximize = options.maximize},
+         .rounding = rounding_of(options, slot->name, slot->parameter, slot->step)});
     set_decay(updates.back().options, options);
   }
   ops::adamw_steps(updates);
+}
+
+template <class Options>
+bool AdamFamily<Options>::keeps_master(const Slot& slot) const {
+  return has_master(slot.parameter) &&
+         !rounding_of(this->options_of(slot), slot.name, slot.parameter, slot.step);
 }
 
 template <class Options>

@@ -2,6 +2,7 @@
 // order of operations.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,10 @@ struct AdamWOptions {
   double weight_decay = 1e-2;  // decoupled: the parameter shrinks by lr * weight_decay of itself
   bool amsgrad = false;
   bool maximize = false;
+  /// bf16 parameters have no f32 master: new values are rounded up or down at random, right on
+  /// average. Saves 4 bytes per parameter. On the CPU.
+  bool stochastic_rounding = false;
+  uint64_t rounding_seed = 0;
 };
 
 struct AdamOptions {
@@ -37,11 +42,13 @@ class TENDRIL_API AdamFamily : public Grouped<Options> {
   using StateSpec = Optimizer::StateSpec;
   void check(const Options& options) const override;
   void update_all(std::span<Slot* const> slots) override;
+  bool keeps_master(const Slot& slot) const override;
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
 };
 
 /// The formulas stand in <tendril/core/ops/optimizer_step.h>. State: exp_avg, exp_avg_sq,
-/// max_exp_avg_sq (AMSGrad) and for 16-bit parameters master, all f32 (f64 for f64 parameters).
+/// max_exp_avg_sq (AMSGrad) and for 16-bit parameters (unless stochastic_rounding) master, all f32
+/// (f64 for f64 parameters).
 class TENDRIL_API AdamW : public AdamFamily<AdamWOptions> {
  public:
   /// An optimizer without parameters; add groups.

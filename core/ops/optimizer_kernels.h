@@ -74,7 +74,10 @@ TENDRIL_DECLARE_ISA(double square_sum_block(int64_t n, const float* x))
 TENDRIL_DECLARE_ISA(double square_sum_block(int64_t n, const double* x))
 
 // bf16 as bits. widen: y = x; narrow: y = x, rounded to nearest even; follow: x = y wherever x does
-// not round to y.
+// not round to y; round: y = x, away from zero where the part that goes plus the lower half of the
+// element's random word carries.
 TENDRIL_DECLARE_ISA(void widen_bf16_block(int64_t n, const uint16_t* x, float* y))
 TENDRIL_DECLARE_ISA(void narrow_bf16_block(int64_t n, const float* x, uint16_t* y))
 TENDRIL_DECLARE_ISA(void follow_bf16_block(int64_t n, float* x, const uint16_t* y))
+TENDRIL_DECLARE_ISA(void round_bf16_block(int64_t n, const float* x, const uint32_t* words,
+                                          uint16_t* y))

@@ -11,7 +11,7 @@ void check(const RuleUpdate<Rule>& update) {
   TENDRIL_CHECK(parameter.device().is_cpu(), "[", Rule::kName,
                 "] this optimizer runs on the CPU only; got a parameter on ", parameter.device(),
                 "; on a GPU there are AdamW, Adam, Sgd, Adafactor and Muon");
-  check_step(Rule::kName, parameter, update.gradient, update.master);
+  check_step(Rule::kName, parameter, update.gradient, update.master, update.rounding);
   require_same_device(Rule::kName, parameter, update.gradient, update.master);
   for (const Tensor& state : update.states) {
     require_same_device(Rule::kName, parameter, state);
@@ -28,7 +28,7 @@ void apply_rule(const RuleUpdate<Rule>& update) {
       TENDRIL_ISA_CALL(rule_block(n, p, g, states, update.rule));
     });
   };
-  visit_step(Rule::kName, update.parameter, update.gradient, update.master, run);
+  visit_step(Rule::kName, update.parameter, update.gradient, update.master, run, update.rounding);
 }
 
 }  // namespace

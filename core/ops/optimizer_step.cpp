@@ -17,7 +17,7 @@ void adamw_step(const AdamWUpdate& update) {
       TENDRIL_ISA_CALL(adamw_block(n, p, g, m + at, v + at, advance(vmax, at), c));
     });
   };
-  visit_step("adamw_step", update.parameter, update.gradient, state.master, run);
+  visit_step("adamw_step", update.parameter, update.gradient, state.master, run, update.rounding);
 }
 
 void sgd_step(const SgdUpdate& update) {
@@ -46,8 +46,8 @@ void sgd_steps(std::span<const SgdUpdate> updates);
 namespace {
 
 void check(const AdamWUpdate& update) {
-  const auto& [parameter, gradient, state, options] = update;
-  check_step("adamw_step", parameter, gradient, state.master);
+  const auto& [parameter, gradient, state, options, rounding] = update;
+  check_step("adamw_step", parameter, gradient, state.master, rounding);
   require_same_device("adamw_step", parameter, gradient, state.mean, state.square, state.max_square,
                       state.master);
   const DType dtype = state_dtype(parameter.dtype());

@@ -4,11 +4,17 @@
 // layout and any floating dtype). State is f64 for f64 parameters, else f32. A 16-bit parameter has
 // an f32 `master` that carries the exact value; the parameter is its rounding. Where the two
 // disagree, somebody else has set the parameter, and the master follows it.
+//
+// A bf16 parameter may do without: where an update says `rounding`, there is no master, and the new
+// value is rounded at random, up or down with the probabilities that make it right on average. To
+// the nearest, steps below half a unit of the last place would be lost every time.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
+#include <tendril/core/random.h>
 #include <tendril/core/tensor.h>
 
 namespace tendril::ops {
@@ -48,6 +54,7 @@ struct AdamWUpdate {
   Tensor parameter, gradient;
   AdamWState state;
   AdamWStep options;
+  std::optional<RandomKey> rounding = {};  // on the CPU
 };
 /// The same for many parameters: on a GPU one launch for all that share dtypes and options.
 TENDRIL_API void adamw_steps(std::span<const AdamWUpdate> updates);

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include <tendril/core/cpu/philox.h>
 #include <tendril/core/cpu/scratch.h>
 #include <tendril/core/for_each_tensor.h>
 #include <tendril/core/ops/convert.h>
@@ -29,9 +31,19 @@ inline void require_dense(const char* op, const char* what, const Tensor& x,
                 x.dtype(), " ", x.shape(), x.is_contiguous() ? "" : ", strided");
 }
 
+// What rounding at random asks of a parameter.
+inline void check_rounding(const char* op, const Tensor& parameter, const Tensor& master) {
+  TENDRIL_CHECK(parameter.dtype() == bf16 && !master.defined(), "[", op,
+                "] rounding at random takes the place of the master of a bf16 parameter; got ",
+                parameter.dtype(), master.defined() ? " with a master" : "");
+  TENDRIL_CHECK(parameter.device().is_cpu(), "[", op,
+                "] rounding at random works on the CPU only; got a parameter on ",
+                parameter.device(), "; keep f32 masters there");
+}
+
 // What all rules ask of parameter, gradient and master.
 inline void check_step(const char* op, const Tensor& parameter, const Tensor& gradient,
-                       const Tensor& master) {
+                       const Tensor& master, const std::optional<RandomKey>& rounding = {}) {
   TENDRIL_CHECK(is_floating(parameter.dtype()) && parameter.is_contiguous(), "[", op,
                 "] the parameter must be floating-point and dense; got ", parameter.dtype(), " ",
                 parameter.shape(), " with strides ", parameter.strides());
@@ -39,6 +51,7 @@ inline void check_step(const char* op, const Tensor& parameter, const Tensor& gr
                 "] the gradient must be floating-point of shape ", parameter.shape(), "; got ",
                 gradient.dtype(), " ", gradient.shape());
   const DType dtype = state_dtype(parameter.dtype());
+  if (rounding) return check_rounding(op, parameter, master);
   if (dtype == parameter.dtype()) return;
   TENDRIL_CHECK(master.defined(), "[", op, "] a ", parameter.dtype(),
                 " parameter needs a master in f32; got none");
@@ -82,10 +95,24 @@ void follow_block(int64_t n, C* x, const P* y) {
     }
 }
 
+// y = x, rounded with the numbers of the elements from `at`, a multiple of kPhiloxWords.
+inline void round_block(int64_t at, int64_t n, const float* x, bfloat16* y, const RandomKey& key) {
+  constexpr int64_t kGroup = tendril::cpu::kPhiloxWords;
+  static_assert(kStepBlock % kGroup == 0 && kStepChunk % kStepBlock == 0);
+  const tendril::cpu::PhiloxStream stream = tendril::cpu::philox_stream(key);
+  uint32_t words[kGroup];
+  for (int64_t begin = 0; begin < n; begin += kGroup) {
+    TENDRIL_ISA_CALL(philox_words(stream, static_cast<uint64_t>((at + begin) / kGroup), words));
+    const int64_t count = std::min(kGroup, n - begin);
+    TENDRIL_ISA_CALL(round_bf16_block(count, x + begin, words, bits(y + begin)));
+  }
+}
+
 // Calls step(offset, count, p, g) over the whole parameter with p and g in the state's type C. What
 // is stored in another type passes through a buffer that stays in the first-level cache.
 template <class P, class G, class C, class Step>
-void for_each_block(const Tensor& parameter, const Tensor& gradient, C* master, const Step& step) {
+void for_each_block(const Tensor& parameter, const Tensor& gradient, C* master,
+                    const std::optional<RandomKey>& rounding, const Step& step) {
   P* const values = parameter.data<P>();
   const G* const gradients = gradient.data<G>();
   if constexpr (std::is_same_v<P, C> && std::is_same_v<G, C>) {
@@ -101,6 +128,13 @@ void for_each_block(const Tensor& parameter, const Tensor& gradient, C* master, 
       convert_block(n, gradients + at, g);
       if constexpr (std::is_same_v<P, C>) {
         step(at, n, values + at, g);
+      } else if (rounding) {
+        if constexpr (std::is_same_v<P, bfloat16>) {
+          C p[kStepBlock];
+          convert_block(n, values + at, p);
+          step(at, n, p, g);
+          round_block(at, n, p, values + at, *rounding);
+        }
       } else {
         follow_block(n, master + at, values + at);  // a parameter that was set from outside wins
         step(at, n, master + at, g);
@@ -113,7 +147,8 @@ void for_each_block(const Tensor& parameter, const Tensor& gradient, C* master, 
 // Finds the types; run(TypeTag of the state, blocks) gets a function that walks with such a step.
 template <class Run>
 void visit_step(const char* op, const Tensor& parameter, const Tensor& gradient,
-                const Tensor& master, const Run& run) {
+                const Tensor& master, const Run& run,
+                const std::optional<RandomKey>& rounding = {}) {
   // Small parameters are updated by several threads at once: a copy is the thread's own memory.
   const tendril::cpu::Scratch copied(gradient.is_contiguous() ? 0 : gradient.nbytes());
   Tensor dense = gradient;
@@ -123,10 +158,11 @@ void visit_step(const char* op, const Tensor& parameter, const Tensor& gradient,
   }
   visit_floating(op, parameter.dtype(), [&]<class P>(TypeTag<P>) {
     using C = std::conditional_t<std::is_same_v<P, double>, double, float>;
-    C* const exact = std::is_same_v<P, C> ? nullptr : master.data<C>();
+    C* const exact = data_or_null<C>(std::is_same_v<P, C> ? Tensor() : master);
     visit_floating(op, dense.dtype(), [&]<class G>(TypeTag<G>) {
-      run(TypeTag<C>{},
-          [&](const auto& step) { for_each_block<P, G, C>(parameter, dense, exact, step); });
+      run(TypeTag<C>{}, [&](const auto& step) {
+        for_each_block<P, G, C>(parameter, dense, exact, rounding, step);
+      });
     });
   });
 }
