@@ -35,14 +35,17 @@
 #include <tendril/optim/adafactor.h>
 #include <tendril/optim/adagrad.h>
 #include <tendril/optim/adamw.h>
+#include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/grad_scaler.h>
 #include <tendril/optim/grouped.h>
 #include <tendril/optim/lion.h>
+#include <tendril/optim/lion_8bit.h>
 #include <tendril/optim/lr_scheduler.h>
 #include <tendril/optim/muon.h>
 #include <tendril/optim/optimizer.h>
+#include <tendril/optim/quantized_states.h>
 #include <tendril/optim/rmsprop.h>
 #include <tendril/optim/schedule.h>
 #include <tendril/optim/schedule_free.h>

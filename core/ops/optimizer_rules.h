@@ -4,7 +4,9 @@
 //
 // A rule holds its coefficients in double; T is the dtype of the state, to which they are rounded.
 // operator()(p, g, s) gives the new parameter from parameter p and gradient g, and changes the
-// element's states s[0], s[1] ... in place. Formulas that take more than the element are in optim/.
+// element's states s[0], s[1] ... in place. kSigned says which states may be negative, in rules
+// that can keep them in 8 bits (quantized_rules.def). Formulas that take more than the element are
+// in optim/.
 #pragma once
 
 #include <cmath>
@@ -65,6 +67,7 @@ struct RmsPropRule {
 struct LionRule {
   static constexpr const char* kName = "lion_step";
   static constexpr int kStates = 1;
+  static constexpr bool kSigned[kStates] = {true};
   double decay;  // lr * weight_decay
   double beta1, new1;
   double beta2, new2;
@@ -76,6 +79,27 @@ struct LionRule {
     s[0] = T(beta2) * s[0] + T(new2) * g;
     const T sign = mixed > T(0) ? T(1) : mixed < T(0) ? T(-1) : T(0);
     return p - T(decay) * p - T(step_size) * sign;
+  }
+};
+
+/// AdamW as 8-bit optimizers have it (Dettmers et al. 2022): the parameter decays after its step.
+/// s: the mean, the mean square.
+struct LateDecayAdamWRule {
+  static constexpr const char* kName = "adamw_8bit_step";
+  static constexpr int kStates = 2;
+  static constexpr bool kSigned[kStates] = {true, false};
+  double beta1, new1;
+  double beta2, new2;
+  double step_size;  // lr sqrt(1 - beta2^t) / (1 - beta1^t)
+  double eps;        // times sqrt(1 - beta2^t)
+  double decay;      // lr * weight_decay
+
+  template <class T>
+  VEC_INLINE T operator()(T p, T g, T* s) const {
+    s[0] = T(beta1) * s[0] + T(new1) * g;
+    s[1] = T(beta2) * s[1] + T(new2) * g * g;
+    const T stepped = p - T(step_size) * s[0] / (std::sqrt(s[1]) + T(eps));
+    return stepped - T(decay) * stepped;
   }
 };
 

@@ -1,0 +1,70 @@
+#include <tendril/core/ops/code_book.h>
+#include <tendril/core/ops/optimizer_walk.h>
+#include <tendril/core/ops/quantized_rule_step.h>
+
+namespace tendril::ops {
+namespace {
+
+using tendril::cpu::QuantizedBlock;
+
+static_assert(kStepBlock % kQuantBlock == 0, "the walk must not cut blocks");
+
+template <class Rule>
+constexpr CodeMap map_of(int state) {
+  return Rule::kSigned[state] ? CodeMap::with_sign : CodeMap::without_sign;
+}
+
+template <class Rule>
+void check(const QuantizedRuleUpdate<Rule>& update) {
+  const Tensor& parameter = update.parameter;
+  TENDRIL_CHECK(parameter.device().is_cpu(), "[", Rule::kName,
+                "] 8-bit states work on the CPU only; got a parameter on ", parameter.device(),
+                "; on a GPU there are AdamW, Adam, Sgd, Adafactor and Muon");
+  check_step(Rule::kName, parameter, update.gradient, update.master, update.rounding);
+  TENDRIL_CHECK(parameter.dtype() != f64, "[", Rule::kName,
+                "] an f64 parameter has f64 states; 8-bit ones are for up to 32 bits");
+  for (const Quantized& state : update.states) {
+    require_same_device(Rule::kName, parameter, update.gradient, update.master, state.codes,
+                        state.absmax);
+    require_dense(Rule::kName, "the codes of a state", state.codes, parameter, u8);
+    TENDRIL_CHECK(state.absmax.dtype() == f32 && state.absmax.is_contiguous() &&
+                      state.absmax.numel() == quant_blocks(parameter.numel()),
+                  "[", Rule::kName, "] there must be one f32 per 256 codes; got ",
+                  state.absmax.dtype(), " ", state.absmax.shape(), " for ", parameter.numel());
+  }
+}
+
+template <class Rule>
+void apply_rule(const QuantizedRuleUpdate<Rule>& update) {
+  const auto run = [&]<class C>(TypeTag<C>, const auto& walk) {
+    if constexpr (std::is_same_v<C, float>)
+      walk([&](int64_t start, int64_t count, float* p, const float* g) {
+        for (int64_t i = 0; i < count; i += kQuantBlock) {
+          const int64_t at = start + i, n = std::min(kQuantBlock, count - i);
+          QuantizedBlock states[Rule::kStates];
+          for (int k = 0; k < Rule::kStates; ++k)
+            states[k] = {update.states[k].codes.template data<uint8_t>() + at,
+                         update.states[k].absmax.template data<float>() + at / kQuantBlock,
+                         &code_book(map_of<Rule>(k))};
+          TENDRIL_ISA_CALL(quantized_rule_block(n, p + i, g + i, states, update.rule));
+        }
+      });
+  };
+  visit_step(Rule::kName, update.parameter, update.gradient, update.master, run, update.rounding);
+}
+
+}  // namespace
+
+template <class Rule>
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
+  for (const QuantizedRuleUpdate<Rule>& update : updates) check(update);
+  for_each_update(updates, apply_rule<Rule>);
+  for (const QuantizedRuleUpdate<Rule>& update : updates) update.parameter.bump_version();
+}
+
+#define RULE(...)                                     \
+  template TENDRIL_API void apply_rules<__VA_ARGS__>( \
+      std::span<const QuantizedRuleUpdate<__VA_ARGS__>>);
+#include <tendril/core/ops/quantized_rules.def>
+
+}  // namespace tendril::ops
