@@ -57,6 +57,9 @@ class TENDRIL_API Optimizer {
   /// nothing for a parameter never updated. They share memory with the optimizer: clone to keep.
   /// Options and learning rates are the program's and not part of it.
   StateDict state_dict() const;
+  /// Bytes of the tensors in state_dict() once every parameter has been updated, masters included,
+  /// without making them.
+  int64_t state_bytes() const;
   /// Replaces the whole state; a parameter that `state` does not mention starts anew. Error that
   /// lists every unknown name, wrong shape and incomplete parameter, and then nothing has been
   /// changed.

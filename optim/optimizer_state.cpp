@@ -83,6 +83,14 @@ std::vector<Optimizer::StateSpec> Optimizer::expected_state(const Slot& slot) co
   return specs;
 }
 
+int64_t Optimizer::state_bytes() const {
+  int64_t bytes = 0;
+  for (const Slot& slot : slots_)
+    for (const StateSpec& spec : expected_state(slot))
+      bytes += spec.shape.numel() * size_of(dtype_of_state(slot, spec));
+  return bytes;
+}
+
 void Optimizer::load_state_dict(const StateDict& state) {
   Entries entries(state);
   struct Found {

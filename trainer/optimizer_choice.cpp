@@ -1,8 +1,11 @@
+#include <tendril/nn/embedding.h>
 #include <tendril/optim/adafactor.h>
 #include <tendril/optim/adagrad.h>
 #include <tendril/optim/adamw.h>
+#include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
 #include <tendril/optim/lion.h>
+#include <tendril/optim/lion_8bit.h>
 #include <tendril/optim/muon.h>
 #include <tendril/optim/rmsprop.h>
 #include <tendril/optim/schedule_free.h>
@@ -103,9 +106,16 @@ Options with_betas(const TrainingArguments& args, OptimArgs& given) {
   return options;
 }
 
+template <class Options>
+void take_rounding(const TrainingArguments& args, OptimArgs& given, Options& options) {
+  given.take("stochastic_rounding", options.stochastic_rounding);
+  options.rounding_seed = static_cast<uint64_t>(args.seed);
+}
+
 Built adamw(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
   auto options = with_betas<optim::AdamWOptions>(args, given);
   given.take("amsgrad", options.amsgrad);
+  take_rounding(args, given, options);
   return with_groups<optim::AdamW>(args, groups, given, options);
 }
 
@@ -142,6 +152,27 @@ Built rmsprop(const TrainingArguments& args, const ParameterGroups& groups, Opti
 
 Built lion(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
   return with_groups<optim::Lion>(args, groups, given, with_betas<optim::LionOptions>(args, given));
+}
+
+// Embeddings keep f32 states, as bitsandbytes has it under the Hugging Face Trainer.
+template <class Optimizer, class Options>
+Built with_8bit_states(const TrainingArguments& args, const ParameterGroups& groups,
+                       OptimArgs& given) {
+  auto options = with_betas<Options>(args, given);
+  take_rounding(args, given, options);
+  given.take("min_8bit_size", options.quantization.min_size);
+  options.quantization.keep_32bit = [embeddings = groups.embeddings](const std::string& name) {
+    return embeddings.contains(name);
+  };
+  return with_groups<Optimizer>(args, groups, given, options);
+}
+
+Built adamw_8bit(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  return with_8bit_states<optim::AdamW8bit, optim::AdamW8bitOptions>(args, groups, given);
+}
+
+Built lion_8bit(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  return with_8bit_states<optim::Lion8bit, optim::Lion8bitOptions>(args, groups, given);
 }
 
 Built ademamix(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
@@ -221,6 +252,9 @@ const std::vector<std::pair<std::string, Factory>>& factories() {
       {"rmsprop", rmsprop},
       {"adafactor", adafactor},
       {"lion_32bit", lion},
+      {"adamw_8bit", adamw_8bit},
+      {"adamw_bnb_8bit", adamw_8bit},
+      {"lion_8bit", lion_8bit},
       {"ademamix", ademamix},
       {"stable_adamw", stable_adamw},
       {"schedule_free_adamw", schedule_free_adamw},
@@ -230,6 +264,24 @@ const std::vector<std::pair<std::string, Factory>>& factories() {
 }
 
 }  // namespace
+
+ParameterGroups parameter_groups(nn::Module& model, const std::vector<std::string>& decayed) {
+  std::vector<Tensor> tables;
+  model.for_each_module([&](const std::string&, nn::Module& module) {
+    if (const auto* embedding = dynamic_cast<const nn::Embedding*>(&module))
+      tables.push_back(embedding->weight());
+  });
+  ParameterGroups groups;
+  for (const NamedTensor& parameter : model.named_parameters()) {
+    if (!parameter.tensor.requires_grad()) continue;
+    const bool decays = std::find(decayed.begin(), decayed.end(), parameter.name) != decayed.end();
+    (decays ? groups.decayed : groups.kept).push_back(parameter);
+    if (std::any_of(tables.begin(), tables.end(),
+                    [&](const Tensor& table) { return table.is_same(parameter.tensor); }))
+      groups.embeddings.insert(parameter.name);
+  }
+  return groups;
+}
 
 std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
                                                  const ParameterGroups& groups) {

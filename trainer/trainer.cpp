@@ -217,13 +217,8 @@ std::vector<std::string> Trainer::get_decay_parameter_names(nn::Module& model) {
 
 void Trainer::create_optimizer() {
   if (optimizer_) return;
-  const std::vector<std::string> decayed = get_decay_parameter_names(model_.module());
-  ParameterGroups groups;
-  for (const NamedTensor& parameter : model_.module().named_parameters()) {
-    if (!parameter.tensor.requires_grad()) continue;
-    const bool decays = std::find(decayed.begin(), decayed.end(), parameter.name) != decayed.end();
-    (decays ? groups.decayed : groups.kept).push_back(parameter);
-  }
+  const ParameterGroups groups =
+      parameter_groups(model_.module(), get_decay_parameter_names(model_.module()));
   TENDRIL_CHECK(!groups.decayed.empty() || !groups.kept.empty(),
                 "[create_optimizer] the model has no parameter that requires grad; unfreeze some "
                 "with requires_grad_(true)");

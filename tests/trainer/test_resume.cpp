@@ -152,6 +152,11 @@ TEST_SUITE("trainer_resume") {
         {"adafactor", [](TrainingArguments& a) { a.optim = "adafactor"; }},
         {"lion", [](TrainingArguments& a) { a.optim = "lion_32bit"; }},
         {"muon", [](TrainingArguments& a) { a.optim = "muon"; }},
+        {"8-bit AdamW",
+         [](TrainingArguments& a) {
+           a.optim = "adamw_8bit";
+           a.optim_args = "min_8bit_size=256";
+         }},
         {"ademamix", [](TrainingArguments& a) { a.optim = "ademamix"; }},
         {"schedule-free", [](TrainingArguments& a) { a.optim = "schedule_free_adamw"; }},
         {"NEFTune", [](TrainingArguments& a) { a.neftune_noise_alpha = 5.0; }},
