@@ -65,5 +65,6 @@
 #include <tendril/trainer/data/mapped_dataset.h>
 #include <tendril/trainer/data/text_dataset.h>
 #include <tendril/trainer/data/token_file_dataset.h>
+#include <tendril/trainer/memory_estimate.h>
 #include <tendril/trainer/trainer.h>
 #endif
