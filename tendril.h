@@ -57,6 +57,7 @@
 #include <tendril/trainer/argument_parser.h>
 #include <tendril/trainer/callbacks/default_flow.h>
 #include <tendril/trainer/callbacks/early_stopping.h>
+#include <tendril/trainer/callbacks/ema.h>
 #include <tendril/trainer/callbacks/printer.h>
 #include <tendril/trainer/callbacks/progress.h>
 #include <tendril/trainer/data/char_vocabulary.h>

@@ -145,4 +145,39 @@ void CallbackHandler::load_states(const Json& states, TrainerControl& control) {
                 left_over);
 }
 
+namespace {
+
+// The prefix of each callback's tensors.
+std::vector<std::string> tensor_prefixes(
+    const std::vector<std::shared_ptr<TrainerCallback>>& callbacks) {
+  std::map<std::string, int64_t> count;
+  std::vector<std::string> prefixes;
+  for (const auto& callback : callbacks) {
+    const std::string name = callback->name();
+    prefixes.push_back(name + "." + std::to_string(count[name]++) + ".");
+  }
+  return prefixes;
+}
+
+}  // namespace
+
+StateDict CallbackHandler::tensors() const {
+  const std::vector<std::string> prefixes = tensor_prefixes(callbacks_);
+  StateDict state;
+  for (size_t i = 0; i < callbacks_.size(); ++i)
+    for (const auto& [name, tensor] : callbacks_[i]->tensors())
+      state.emplace(prefixes[i] + name, tensor);
+  return state;
+}
+
+void CallbackHandler::load_tensors(const StateDict& state) {
+  const std::vector<std::string> prefixes = tensor_prefixes(callbacks_);
+  for (size_t i = 0; i < callbacks_.size(); ++i) {
+    StateDict own;
+    for (const auto& [name, tensor] : state)
+      if (name.starts_with(prefixes[i])) own.emplace(name.substr(prefixes[i].size()), tensor);
+    if (!own.empty()) callbacks_[i]->load_tensors(own);
+  }
+}
+
 }  // namespace tendril

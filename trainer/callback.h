@@ -79,6 +79,16 @@ class TENDRIL_API TrainerCallback {
   /// for the others.
   virtual Json state() const { return Json(); }
   virtual void load_state(const Json&) {}
+  /// What is too large for JSON: tensors that go into checkpoints (callbacks.safetensors), and back
+  /// after load_state().
+  virtual StateDict tensors() const { return {}; }
+  virtual void load_tensors(const StateDict&) {}
+
+  /// For callbacks that have the model evaluated at other weights than it trains, in evaluate() and
+  /// predict(): begin_evaluation() moves it there and end_evaluation(), called even when the
+  /// evaluation fails, back. Checkpoints hold the weights that train.
+  virtual void begin_evaluation(nn::Module&) {}
+  virtual void end_evaluation(nn::Module&) {}
 };
 
 /// The callbacks of a trainer, called in their order.
@@ -103,6 +113,10 @@ class TENDRIL_API CallbackHandler {
   /// Hands saved states to the callbacks of the same names, in their order; one warning names those
   /// that nobody takes.
   void load_states(const Json& states, TrainerControl& control);
+  /// The tensors of all callbacks, as "<name>.<which of that name>.<tensor>", and back; a callback
+  /// that the state does not mention is not called.
+  StateDict tensors() const;
+  void load_tensors(const StateDict& state);
 
  private:
   std::vector<std::shared_ptr<TrainerCallback>> callbacks_;

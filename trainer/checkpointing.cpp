@@ -5,6 +5,7 @@
 //   scheduler.json, scaler.json       the schedule's step and state; the loss scaler (f16)
 //   rng_state.json                    the generator of dropout and noise
 //   progress.json                     position in the data, and the log window
+//   callbacks.safetensors             tensors of callbacks, where they have any
 //   trainer_state.json                as the Hugging Face Trainer writes it
 //   training_args.json                for the record; a resumed run uses its own arguments
 //   manifest.json                     sizes and checksums of all of them
@@ -27,6 +28,7 @@ namespace {
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kConfig = "config.json";
 constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kCallbacks = "callbacks.safetensors";
 constexpr const char* kScheduler = "scheduler.json";
 constexpr const char* kScaler = "scaler.json";
 constexpr const char* kRandom = "rng_state.json";
@@ -128,6 +130,8 @@ void Trainer::save_checkpoint(Loop& loop) {
   contents.texts[kArguments] = args_.to_json_string();
   if (!args_.save_only_model) {
     contents.tensors[kOptimizer] = optimizer_->state_dict();
+    if (StateDict tensors = callbacks_.tensors(); !tensors.empty())
+      contents.tensors[kCallbacks] = std::move(tensors);
     Json schedule = Json::object();
     schedule.set("step", loop.scheduler_step).set("state", lr_scheduler_->state());
     contents.texts[kScheduler] = schedule.dump(2) + "\n";
@@ -204,8 +208,11 @@ void Trainer::restore_checkpoint(Loop& loop, const fs::path& folder) {
   saved.save_steps = state_.save_steps;
   saved.train_batch_size = state_.train_batch_size;
   state_ = std::move(saved);
-  if (args_.restore_callback_states_from_checkpoint)
+  if (args_.restore_callback_states_from_checkpoint) {
     callbacks_.load_states(state_.stateful_callbacks, control_);
+    if (fs::exists(folder / kCallbacks))
+      callbacks_.load_tensors(load_safetensors((folder / kCallbacks).string()));
+  }
 
   const int64_t accumulation = args_.gradient_accumulation_steps;
   loop.epoch = state_.global_step / loop.plan.updates_per_epoch;

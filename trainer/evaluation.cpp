@@ -113,6 +113,7 @@ EvalLoopOutput Trainer::run_evaluation(const std::shared_ptr<DataLoader>& loader
   if (!loop_ && args_.fp16_full_eval) dtype = f16;
   const NoGradGuard no_grad;
   const EvaluatedWeights weights(loop_ ? optimizer_.get() : nullptr);
+  const CallbackWeights callback_weights(callbacks_, model_.module());
   const EvaluationMode mode(model_.module(), dtype);
   return evaluation_loop(*loader, description, loss_only, prefix);
 }
