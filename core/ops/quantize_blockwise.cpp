@@ -31,15 +31,15 @@ CodeBook make_book(CodeMap map) {
   book.zero = zero_code(map);
   for (int j = 0; j <= top; ++j) book.values[book.zero + j] = static_cast<float>(levels[j]);
   for (int j = 1; j <= book.zero; ++j) book.values[book.zero - j] = static_cast<float>(-levels[j]);
-  std::fill(std::begin(book.borders), std::end(book.borders),
-            std::numeric_limits<float>::infinity());
-  for (int j = 0; j < top; ++j)
-    book.borders[j] = static_cast<float>((levels[j] + levels[j + 1]) / 2.0);
+  const auto border = [&](int level) {  // between this level and the next
+    if (level == top) return std::numeric_limits<float>::infinity();
+    return static_cast<float>((levels[level] + levels[level + 1]) / 2.0);
+  };
   int level = 0;
   for (int32_t cell = 0; cell < CodeBook::kCells; ++cell) {
     const auto bits = static_cast<uint32_t>(CodeBook::kFirstCell + cell) << CodeBook::kShift;
-    while (detail::bits_float(bits) > book.borders[level]) ++level;
-    book.cells[cell] = static_cast<uint8_t>(level);
+    while (detail::bits_float(bits) > border(level)) ++level;
+    book.cells[cell] = static_cast<uint64_t>(level) << 32 | detail::float_bits(border(level));
   }
   return book;
 }

@@ -18,10 +18,11 @@ struct CodeBook {
                                         << kMantissaBits;       // 2^-23: all below are level 0
   static constexpr int32_t kCells = (23 << kMantissaBits) + 1;  // the last begins with 1
 
-  float values[256];      // by code, ascending
-  int32_t zero;           // the code of 0, and of level 0
-  uint8_t cells[kCells];  // the level at the cell's lower end
-  float borders[256];     // up to borders[j] level j is the nearest, above j + 1
+  float values[256];  // by code, ascending
+  int32_t zero;       // the code of 0, and of level 0
+  // The level at the cell's lower end (upper half) and, as the bits of a float (lower half), the
+  // magnitude above which the next level is the nearest.
+  uint64_t cells[kCells];
 };
 
 // One state's part of a block.

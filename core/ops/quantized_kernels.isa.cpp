@@ -31,8 +31,7 @@ ISA_INLINE void read(int64_t n, const QuantizedBlock& block, float* x) {
 
 ISA_INLINE void write(int64_t n, const float* x, float largest, const QuantizedBlock& block) {
   // Copies, because a byte that is written might be part of anything else.
-  const uint8_t* const cells = block.book->cells;
-  const float* const borders = block.book->borders;
+  const uint64_t* const cells = block.book->cells;
   const int32_t zero = block.book->zero;
   uint8_t* const codes = block.codes;
   *block.absmax = largest;
@@ -40,22 +39,21 @@ ISA_INLINE void write(int64_t n, const float* x, float largest, const QuantizedB
   constexpr float kMost = 3.4028234e38f;
   const float inverse = largest > 0.0f ? 1.0f / largest : 0.0f;
   const float scale = inverse < kMost ? inverse : kMost;
-  float scaled[kSize], border[kSize];
-  int32_t cell[kSize], below[kSize];
+  float scaled[kSize];
+  int32_t index[kSize];
+  uint64_t cell[kSize];
   for (int64_t i = 0; i < n; ++i) {
     scaled[i] = magnitude(x[i]) * scale;
     const int32_t bits = __builtin_bit_cast(int32_t, scaled[i]);
     const int32_t wanted = (bits >> CodeBook::kShift) - CodeBook::kFirstCell;
     const int32_t low = wanted > 0 ? wanted : 0;
-    cell[i] = low < CodeBook::kCells ? low : CodeBook::kCells - 1;
+    index[i] = low < CodeBook::kCells ? low : CodeBook::kCells - 1;
   }
-  // Only the loads from the tables are done one by one.
+  for (int64_t i = 0; i < n; ++i) cell[i] = cells[index[i]];
   for (int64_t i = 0; i < n; ++i) {
-    below[i] = cells[cell[i]];
-    border[i] = borders[below[i]];
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t nearest = below[i] + (scaled[i] > border[i] ? 1 : 0);
+    const float border = __builtin_bit_cast(float, static_cast<uint32_t>(cell[i]));
+    const int32_t below = static_cast<int32_t>(cell[i] >> 32);
+    const int32_t nearest = below + (scaled[i] > border ? 1 : 0);
     const int32_t least = x[i] == 0.0f ? 0 : 1;
     const int32_t level = nearest > least ? nearest : least;
     const int32_t down = level < zero ? level : zero;  // there is no -1
