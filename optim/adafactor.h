@@ -41,9 +41,6 @@ class TENDRIL_API Adafactor : public Grouped<AdafactorOptions> {
   void check(const AdafactorOptions& options) const override;
   void update(Slot& slot, const Tensor& gradient, double lr) override;
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
-
- private:
-  Tensor scaled_gradient(Slot& slot, const Tensor& gradient);
 };
 
 }  // namespace tendril::optim

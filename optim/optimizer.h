@@ -108,8 +108,8 @@ class TENDRIL_API Optimizer {
   /// State tensors of the parameter's shape.
   static std::vector<StateSpec> like_parameter(const Slot& slot,
                                                std::initializer_list<const char*> names);
-  /// The numbers that every parameter has after an update.
-  virtual std::vector<std::string> number_names() const { return {}; }
+  /// The numbers that this parameter has after an update.
+  virtual std::vector<std::string> number_names(const Slot&) const { return {}; }
 
  private:
   struct Group {

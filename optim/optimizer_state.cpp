@@ -124,7 +124,7 @@ void Optimizer::load_state_dict(const StateDict& state) {
       if (const Tensor tensor = take(spec.name, spec.shape, dtype_of_state(slot, spec));
           tensor.defined())
         found.push_back({&fresh, spec, tensor});
-    for (const std::string& name : number_names())
+    for (const std::string& name : number_names(slot))
       if (const Tensor tensor = take(name, {1}, f64); tensor.defined())
         fresh.numbers[name] = tensor.item<double>();
   }

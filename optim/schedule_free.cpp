@@ -115,7 +115,7 @@ std::vector<Optimizer::StateSpec> ScheduleFree<Options>::state_specs(const Slot&
 }
 
 template <class Options>
-std::vector<std::string> ScheduleFree<Options>::number_names() const {
+std::vector<std::string> ScheduleFree<Options>::number_names(const Slot&) const {
   return {"lr_max", "train_mode", "weight_sum"};
 }
 

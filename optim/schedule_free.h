@@ -57,7 +57,7 @@ class TENDRIL_API ScheduleFree : public Grouped<Options> {
   void check(const Options& options) const override;
   void update_all(std::span<Slot* const> slots) override;
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
-  std::vector<std::string> number_names() const override;
+  std::vector<std::string> number_names(const Slot& slot) const override;
 
  private:
   void move(Slot& slot, bool train_mode);
