@@ -1,6 +1,7 @@
 // Everything of Tendril in one include.
 #pragma once
 
+#include <tendril/autograd/after_backward.h>
 #include <tendril/autograd/autocast.h>
 #include <tendril/autograd/checkpoint.h>
 #include <tendril/autograd/functions.h>
@@ -41,8 +42,10 @@
 #include <tendril/optim/galore.h>
 #include <tendril/optim/grad_scaler.h>
 #include <tendril/optim/grouped.h>
+#include <tendril/optim/layerwise.h>
 #include <tendril/optim/lion.h>
 #include <tendril/optim/lion_8bit.h>
+#include <tendril/optim/lomo.h>
 #include <tendril/optim/lr_scheduler.h>
 #include <tendril/optim/muon.h>
 #include <tendril/optim/optimizer.h>

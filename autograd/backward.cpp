@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <utility>
 
+#include <tendril/autograd/after_backward.h>
 #include <tendril/autograd/node.h>
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/copy.h>
@@ -234,6 +236,29 @@ class BackwardPass {
   std::vector<Task*> newest_first_;
 };
 
+// What after_backward() was given during the outermost pass of this thread; null outside of one.
+thread_local std::vector<std::function<void()>>* after_pass = nullptr;
+
+class AfterPass {
+ public:
+  AfterPass() : outermost_(!after_pass) {
+    if (outermost_) after_pass = &actions_;
+  }
+  ~AfterPass() {
+    if (outermost_) after_pass = nullptr;
+  }
+  AfterPass(const AfterPass&) = delete;
+  AfterPass& operator=(const AfterPass&) = delete;
+  void run() {
+    if (outermost_) after_pass = nullptr;
+    for (const auto& action : std::exchange(actions_, {})) action();
+  }
+
+ private:
+  bool outermost_;
+  std::vector<std::function<void()>> actions_;
+};
+
 }  // namespace
 
 void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradients,
@@ -241,9 +266,11 @@ void run_backward(const std::vector<Edge>& roots, std::vector<Tensor> root_gradi
                   std::vector<Tensor>* captured) {
   const NoGradGuard no_grad;
   const ProfileRange range("backward");
+  AfterPass after;
   BackwardPass pass(captures, retain_graph);
   pass.run(roots, root_gradients);
   if (captured) pass.collect(*captured);
+  after.run();
 }
 
 }  // namespace detail
@@ -283,6 +310,13 @@ void prepare_roots(const char* op, const std::vector<Tensor>& roots,
 }
 
 }  // namespace
+
+void after_backward(std::function<void()> action) {
+  if (detail::after_pass)
+    detail::after_pass->push_back(std::move(action));
+  else
+    action();
+}
 
 void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& gradients,
               const BackwardOptions& options) {

@@ -5,6 +5,7 @@
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/core/profiler.h>
+#include <tendril/optim/layerwise.h>
 #include <tendril/optim/optimizer.h>
 #include <tendril/optim/optimizer_names.h>
 
@@ -25,6 +26,7 @@ Tensor& on_device_of(const Tensor& parameter, Tensor& state) {
 
 }  // namespace
 
+Optimizer::Optimizer() = default;
 Optimizer::~Optimizer() = default;
 
 void Optimizer::register_group(const std::vector<NamedTensor>& parameters, double lr) {
@@ -47,6 +49,9 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
                   "[add_param_group] \"", name, "\" is in this optimizer already");
     added.push_back({name, tensor, groups_.size(), 0, {}, {}});
   }
+  if (backward_updates_)
+    for (size_t i = 0; i < added.size(); ++i)
+      backward_updates_->watch(slots_.size() + i, added[i].parameter);
   groups_.push_back({lr, lr});
   slots_.insert(slots_.end(), added.begin(), added.end());
 }
@@ -93,13 +98,24 @@ void Optimizer::step() {
   std::vector<Slot*> updated;
   for (Slot& slot : slots_) {
     if (!slot.parameter.grad().defined()) continue;
-    ++slot.step;
     updated.push_back(&slot);
   }
+  update_counted(updated);
+}
+
+void Optimizer::step_parameter(size_t index) {
+  TENDRIL_CHECK(index < slots_.size(), "[step_parameter] parameter ", index,
+                " does not exist; there are ", slots_.size());
+  Slot* const slot = &slots_[index];
+  if (slot->parameter.grad().defined()) update_counted({&slot, 1});
+}
+
+void Optimizer::update_counted(std::span<Slot* const> slots) {
+  for (Slot* slot : slots) ++slot->step;
   try {
-    update_all(updated);
+    update_all(slots);
   } catch (...) {  // a step that was refused does not count
-    for (Slot* slot : updated) --slot->step;
+    for (Slot* slot : slots) --slot->step;
     throw;
   }
 }

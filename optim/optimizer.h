@@ -12,6 +12,7 @@
 
 #include <initializer_list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -21,6 +22,9 @@
 
 namespace tendril::optim {
 
+class BackwardUpdates;  // layerwise.h
+struct BackwardUpdateOptions;
+
 class TENDRIL_API Optimizer {
  public:
   virtual ~Optimizer();
@@ -29,6 +33,8 @@ class TENDRIL_API Optimizer {
 
   /// Updates every parameter that has a gradient; the others, and their state, stay as they are.
   void step();
+  /// step() for one parameter, whose place in parameters() is `index`.
+  void step_parameter(size_t index);
   /// Forgets all gradients.
   void zero_grad();
   /// For optimizers that evaluate the model elsewhere than they train it (schedule-free ones):
@@ -38,6 +44,17 @@ class TENDRIL_API Optimizer {
   virtual void eval() {}
   /// Of all groups, in the order in which they were added.
   std::vector<Tensor> parameters() const;
+  const std::string& parameter_name(size_t index) const { return slots_.at(index).name; }
+
+  // ---- layer-wise: see layerwise.h
+
+  /// From now on backward() itself updates each parameter as soon as its gradient is complete, and
+  /// frees the gradient; step() then finds nothing left to do. A second call changes the options.
+  void update_in_backward();
+  void update_in_backward(const BackwardUpdateOptions& options);
+  bool updates_in_backward() const { return backward_updates_ != nullptr; }
+  /// Error unless update_in_backward() was called.
+  BackwardUpdates& backward_updates();
 
   // ---- learning rates: each group has a base rate, and a current one that step() uses
 
@@ -82,7 +99,7 @@ class TENDRIL_API Optimizer {
     std::optional<DType> dtype = {};  // else f64 for f64 parameters and f32 for others
   };
 
-  Optimizer() = default;
+  Optimizer();
   /// Error for an undefined or integer tensor, a non-leaf, a strided parameter, one that is in this
   /// optimizer already or a second use of a name.
   void register_group(const std::vector<NamedTensor>& parameters, double lr);
@@ -117,9 +134,11 @@ class TENDRIL_API Optimizer {
   };
   std::vector<StateSpec> expected_state(const Slot& slot) const;
   static DType dtype_of_state(const Slot& slot, const StateSpec& spec);
+  void update_counted(std::span<Slot* const> slots);
 
   std::vector<Group> groups_;
   std::vector<Slot> slots_;
+  std::unique_ptr<BackwardUpdates> backward_updates_;  // null: step() updates
 };
 
 /// Names "0", "1", ... for parameters that have none.
