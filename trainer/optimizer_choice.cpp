@@ -1,11 +1,15 @@
+#include <tendril/core/log.h>
 #include <tendril/nn/embedding.h>
 #include <tendril/optim/adafactor.h>
 #include <tendril/optim/adagrad.h>
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
+#include <tendril/optim/galore.h>
+#include <tendril/optim/layerwise.h>
 #include <tendril/optim/lion.h>
 #include <tendril/optim/lion_8bit.h>
+#include <tendril/optim/lomo.h>
 #include <tendril/optim/muon.h>
 #include <tendril/optim/rmsprop.h>
 #include <tendril/optim/schedule_free.h>
@@ -47,6 +51,10 @@ class OptimArgs {
     TENDRIL_CHECK(*text == "true" || *text == "True" || *text == "false" || *text == "False",
                   "[create_optimizer] ", key, " in optim_args must be true or false; got ", *text);
     value = (*text)[0] == 't' || (*text)[0] == 'T';
+  }
+  void take(const char* key, std::string& value) {
+    known_.push_back(key);
+    value = find(key).value_or(value);
   }
   void finish() const {
     std::string known;
@@ -242,6 +250,118 @@ Built muon(const TrainingArguments& args, const ParameterGroups& groups, OptimAr
   return optimizer;
 }
 
+optim::ProjectionOptions projection(const TrainingArguments& args, OptimArgs& given) {
+  optim::ProjectionOptions options;
+  options.seed = static_cast<uint64_t>(args.seed);
+  std::string type = "std";
+  given.take("rank", options.rank);
+  given.take("update_proj_gap", options.update_proj_gap);
+  given.take("scale", options.scale);
+  given.take("proj_type", type);
+  given.take("randomized", options.randomized);
+  given.take("oversampling", options.oversampling);
+  given.take("power_iterations", options.power_iterations);
+  given.take("staggered", options.staggered);
+  options.type = optim::projection_type_from(type);
+  return options;
+}
+
+// Four groups: decayed and not, first those that are not projected. add(parameters, weight_decay,
+// projected) adds one.
+template <class Add>
+void add_galore_groups(const TrainingArguments& args, const ParameterGroups& groups,
+                       const Add& add) {
+  TENDRIL_CHECK(!groups.targets.empty(), "[create_optimizer] optim ", args.optim,
+                " needs optim_target_modules, which says what it projects; for example attn, mlp");
+  const auto part = [&](const std::vector<NamedTensor>& list, bool targets) {
+    std::vector<NamedTensor> chosen;
+    for (const NamedTensor& entry : list) {
+      const bool is_target = std::any_of(
+          groups.targets.begin(), groups.targets.end(),
+          [&](const NamedTensor& target) { return target.tensor.is_same(entry.tensor); });
+      if (is_target == targets) chosen.push_back(entry);
+    }
+    return chosen;
+  };
+  for (const bool targets : {false, true}) {
+    add(part(groups.decayed, targets), args.weight_decay, targets);
+    add(part(groups.kept, targets), 0.0, targets);
+  }
+}
+
+// eps is GaLore's own unless optim_args sets it: it stands elsewhere than adam_epsilon does.
+Built galore_adamw(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  optim::GaloreAdamWOptions options;
+  options.lr = args.learning_rate;
+  options.beta1 = args.adam_beta1;
+  options.beta2 = args.adam_beta2;
+  given.take("beta1", options.beta1);
+  given.take("beta2", options.beta2);
+  given.take("eps", options.eps);
+  const optim::ProjectionOptions projected = projection(args, given);
+  given.finish();
+  auto optimizer = std::make_unique<optim::GaloreAdamW>();
+  add_galore_groups(args, groups, [&](const auto& parameters, double decay, bool is_projected) {
+    options.weight_decay = decay;
+    options.projection = is_projected ? std::optional(projected) : std::nullopt;
+    optimizer->add_param_group(parameters, options);
+  });
+  return optimizer;
+}
+
+Built galore_adafactor(const TrainingArguments& args, const ParameterGroups& groups,
+                       OptimArgs& given) {
+  optim::GaloreAdafactorOptions options;
+  optim::AdafactorOptions& inner = options.adafactor;
+  inner.lr = args.learning_rate;
+  inner.scale_parameter = inner.relative_step = false;
+  given.take("scale_parameter", inner.scale_parameter);
+  given.take("clip_threshold", inner.clip_threshold);
+  given.take("decay_rate", inner.decay_rate);
+  given.take("beta1", inner.beta1);
+  const optim::ProjectionOptions projected = projection(args, given);
+  given.finish();
+  auto optimizer = std::make_unique<optim::GaloreAdafactor>();
+  add_galore_groups(args, groups, [&](const auto& parameters, double decay, bool is_projected) {
+    inner.weight_decay = decay;
+    options.projection = is_projected ? std::optional(projected) : std::nullopt;
+    optimizer->add_param_group(parameters, options);
+  });
+  return optimizer;
+}
+
+Built lomo(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  return with_groups<optim::Lomo>(args, groups, given, optim::LomoOptions{});
+}
+
+Built adalomo(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
+  optim::AdaLomoOptions options;
+  given.take("clip_threshold", options.clip_threshold);
+  given.take("decay_rate", options.decay_rate);
+  return with_groups<optim::AdaLomo>(args, groups, given, options);
+}
+
+constexpr const char* kLayerwise = "_layerwise";
+constexpr const char* kTwoPasses = "clip_in_two_passes";
+
+bool is_layerwise(const std::string& optim) {
+  return optim.ends_with(kLayerwise) || optim == "lomo" || optim == "adalomo";
+}
+
+optim::BackwardUpdateOptions backward_options(const TrainingArguments& args, OptimArgs& given) {
+  optim::BackwardUpdateOptions options;
+  double clip_value = 0.0;
+  bool two_passes = false;
+  given.take("clip_grad_value", clip_value);
+  given.take(kTwoPasses, two_passes);  // clips_in_two_passes() reads it
+  if (clip_value != 0.0) options.clip_value = clip_value;
+  if (args.nonfinite_policy == NonfinitePolicy::skip)
+    options.nonfinite = optim::NonfiniteGradient::skip;
+  if (args.nonfinite_policy == NonfinitePolicy::continue_)
+    options.nonfinite = optim::NonfiniteGradient::use;
+  return options;
+}
+
 const std::vector<std::pair<std::string, Factory>>& factories() {
   static const std::vector<std::pair<std::string, Factory>> known = {
       {"adamw_torch", adamw},
@@ -259,7 +379,11 @@ const std::vector<std::pair<std::string, Factory>>& factories() {
       {"stable_adamw", stable_adamw},
       {"schedule_free_adamw", schedule_free_adamw},
       {"schedule_free_sgd", schedule_free_sgd},
-      {"muon", muon}};
+      {"muon", muon},
+      {"galore_adamw", galore_adamw},
+      {"galore_adafactor", galore_adafactor},
+      {"lomo", lomo},
+      {"adalomo", adalomo}};
   return known;
 }
 
@@ -286,12 +410,48 @@ ParameterGroups parameter_groups(nn::Module& model, const std::vector<std::strin
 std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
                                                  const ParameterGroups& groups) {
   OptimArgs given(args);
+  const bool layerwise = is_layerwise(args.optim);
+  std::string wanted = args.optim;
+  if (wanted.ends_with(kLayerwise)) wanted.resize(wanted.size() - std::string(kLayerwise).size());
+  std::optional<optim::BackwardUpdateOptions> in_backward;
+  if (layerwise) in_backward = backward_options(args, given);
   std::string names;
   for (const auto& [name, factory] : factories()) {
-    if (name == args.optim) return factory(args, groups, given);
     names += (names.empty() ? "" : ", ") + name;
+    if (name != wanted) continue;
+    Built optimizer = factory(args, groups, given);
+    if (in_backward) optimizer->update_in_backward(*in_backward);
+    return optimizer;
   }
-  fail("[create_optimizer] unknown optim \"", args.optim, "\"; choose from ", names);
+  fail("[create_optimizer] unknown optim \"", args.optim, "\"; choose from ", names,
+       ", each also with ", kLayerwise, " for updates during backward");
+}
+
+bool clips_in_two_passes(const TrainingArguments& args) {
+  bool two_passes = false;
+  OptimArgs(args).take(kTwoPasses, two_passes);
+  return two_passes;
+}
+
+void check_backward_updates(const TrainingArguments& args, const optim::Optimizer& optimizer) {
+  if (!optimizer.updates_in_backward()) return;
+  const std::string who = "[train] optim " + args.optim +
+                          " updates each parameter during backward and frees its gradient at once";
+  TENDRIL_CHECK(
+      args.gradient_accumulation_steps == 1, who,
+      ", so that the gradients of several batches cannot be summed; got "
+      "gradient_accumulation_steps ",
+      args.gradient_accumulation_steps,
+      "; use 1 with a larger per_device_train_batch_size (gradient_checkpointing makes "
+      "room), or an optimizer that updates afterwards, such as galore_adamw or adafactor");
+  TENDRIL_CHECK(
+      !args.fp16, who,
+      ", while fp16 needs a loss scaler, which leaves out a step before it has begun; use "
+      "bf16, whose gradients need no scaling");
+  if (args.max_grad_norm > 0.0 && !clips_in_two_passes(args))
+    log_warning(who, ": max_grad_norm ", args.max_grad_norm,
+                " has no effect. To clip by it, set clip_in_two_passes=true in optim_args, which "
+                "runs every batch twice; max_grad_norm=0 silences this");
 }
 
 }  // namespace tendril

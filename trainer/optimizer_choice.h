@@ -17,15 +17,25 @@ namespace tendril {
 struct ParameterGroups {
   std::vector<NamedTensor> decayed, kept;
   std::set<std::string> embeddings = {};  // those of them that are tables of an nn::Embedding
+  std::vector<NamedTensor> targets = {};  // those of them that optim_target_modules means
 };
 
 /// The parameters of the model that require grad; `decayed` are those of these names.
 TENDRIL_API ParameterGroups parameter_groups(nn::Module& model,
                                              const std::vector<std::string>& decayed);
 
-/// The optimizer that `args.optim` names, with `args.optim_args`. Error for unknown names (with
-/// those there are) and options.
+/// The optimizer that `args.optim` names, with `args.optim_args`. Every name may end in _layerwise:
+/// that optimizer updates during backward (optim/layerwise.h), as lomo and adalomo always do. Error
+/// for unknown names (with those there are) and options.
 TENDRIL_API std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
                                                              const ParameterGroups& groups);
+
+/// Error where the arguments ask for what cannot be done with gradients that an update during
+/// backward has freed already; a warning where max_grad_norm has no effect.
+TENDRIL_API void check_backward_updates(const TrainingArguments& args,
+                                        const optim::Optimizer& optimizer);
+
+/// Whether optim_args asks for clip_in_two_passes: each batch runs twice, first for the norm.
+TENDRIL_API bool clips_in_two_passes(const TrainingArguments& args);
 
 }  // namespace tendril

@@ -8,6 +8,7 @@
 #include <tendril/trainer/data/example_lengths.h>
 #include <tendril/trainer/decay_parameters.h>
 #include <tendril/trainer/optimizer_choice.h>
+#include <tendril/trainer/target_modules.h>
 #include <tendril/trainer/trainer.h>
 
 #include <algorithm>
@@ -222,6 +223,8 @@ void Trainer::create_optimizer() {
   TENDRIL_CHECK(!groups.decayed.empty() || !groups.kept.empty(),
                 "[create_optimizer] the model has no parameter that requires grad; unfreeze some "
                 "with requires_grad_(true)");
+  if (!args_.optim_target_modules.empty())
+    groups.targets = target_weights(model_.module(), args_.optim_target_modules);
   set_optimizer(make_optimizer(args_, groups));
 }
 

@@ -193,6 +193,7 @@ class TENDRIL_API Trainer {
   void run_epochs(Loop& loop);
   void run_epoch(Loop& loop);
   bool run_update(Loop& loop, BatchStream& stream);
+  Tensor run_batch(Loop& loop, Batch& batch, std::optional<int64_t> items);
   void run_optimizer_step(Loop& loop);
   std::optional<int64_t> count_items(const std::vector<Batch>& batches) const;
   void note_batch(Loop& loop, const Batch& batch);

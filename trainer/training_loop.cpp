@@ -2,6 +2,7 @@
 #include <tendril/core/allocator.h>
 #include <tendril/core/log.h>
 #include <tendril/trainer/memory_metrics.h>
+#include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/training_loop.h>
 
 #include <algorithm>
@@ -106,6 +107,7 @@ TrainOutput Trainer::train_from(const std::optional<std::filesystem::path>& chec
   if (made_scheduler_) lr_scheduler_ = nullptr;  // it was for the steps of an earlier train()
   model_.module().set_gradient_checkpointing(args_.gradient_checkpointing);
   create_optimizer_and_scheduler(loop.plan.max_steps);
+  check_backward_updates(args_, *optimizer_);
   loop.parameters = optimizer_->parameters();
   if (args_.fp16) loop.scaler.emplace();
 
@@ -201,7 +203,7 @@ bool Trainer::run_update(Loop& loop, BatchStream& stream) {
   fire(&TrainerCallback::on_step_begin);
   for (size_t i = 0; i < batches.size(); ++i) {
     note_batch(loop, batches[i]);
-    const Tensor loss = to(training_step(model_, batches[i], items), f64);
+    const Tensor loss = to(run_batch(loop, batches[i], items), f64);
     loop.step_loss = loop.step_loss.defined() ? loop.step_loss + loss : loss;
     batches[i].clear();
     ++loop.batch;

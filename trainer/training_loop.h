@@ -43,8 +43,9 @@ struct Trainer::Loop {
   bool owes_epoch_stop = false, owes_training_stop = false;  // asked for before the checkpoint
 
   // ---- of the step that runs
-  int64_t accumulated = 1;  // batches in it
-  Tensor step_loss;         // their sum, on the model's device
+  int64_t accumulated = 1;              // batches in it
+  Tensor step_loss;                     // their sum, on the model's device
+  std::optional<double> measured_norm;  // of a first pass, for an update during the second
 
   // ---- logging
   LossWindow window;

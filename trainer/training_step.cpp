@@ -5,6 +5,8 @@
 #include <tendril/core/log.h>
 #include <tendril/nn/embedding.h>
 #include <tendril/optim/clip.h>
+#include <tendril/optim/layerwise.h>
+#include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/training_loop.h>
 
 #include <cmath>
@@ -79,6 +81,10 @@ Tensor Trainer::training_step(const TrainableModel& model, Batch& inputs,
   const int64_t accumulated = loop_ ? loop_->accumulated : 1;
   if (!output.used_num_items && accumulated > 1) loss = loss / static_cast<double>(accumulated);
   output = {};  // what only the outputs hold is freed before backward
+  // Where backward is the update, only now can it still be left out.
+  if (optimizer_ && optimizer_->updates_in_backward() &&
+      args_.nonfinite_policy != NonfinitePolicy::continue_ && !is_finite(loss.detach()))
+    return loss.detach();
   if (loop_ && loop_->scaler)
     loop_->scaler->scale(loss).backward();
   else
@@ -102,10 +108,31 @@ void Trainer::require_loss(const LossOutput& output, const Batch& inputs) const 
        ". Give it labels, pass compute_loss_func or override compute_loss()");
 }
 
+// One batch of a step. Where backward is the update, the norm to clip by comes from a first run
+// with the same random numbers; one that is not finite leaves the second out.
+Tensor Trainer::run_batch(Loop& loop, Batch& batch, std::optional<int64_t> items) {
+  loop.measured_norm.reset();
+  if (!optimizer_->updates_in_backward() || args_.max_grad_norm <= 0.0 ||
+      !clips_in_two_passes(args_))
+    return training_step(model_, batch, items);
+  optim::BackwardUpdates& updates = optimizer_->backward_updates();
+  const Generator::State random = default_generator().state();
+  Batch copy = batch;
+  Tensor loss;
+  loop.measured_norm = updates.measure_norm([&] { loss = training_step(model_, copy, items); });
+  if (!std::isfinite(*loop.measured_norm) && args_.nonfinite_policy != NonfinitePolicy::continue_)
+    return loss;
+  default_generator().set_state(random);
+  updates.set_clip(*loop.measured_norm, args_.max_grad_norm);
+  return training_step(model_, batch, items);
+}
+
 void Trainer::run_optimizer_step(Loop& loop) {
   if (loop.scaler) loop.scaler->unscale(*optimizer_);
   std::optional<double> norm;
-  if (args_.max_grad_norm > 0.0)
+  if (optimizer_->updates_in_backward())
+    norm = loop.measured_norm;
+  else if (args_.max_grad_norm > 0.0)
     norm = optim::clip_grad_norm(loop.parameters, args_.max_grad_norm);
   else if (args_.nonfinite_policy != NonfinitePolicy::continue_)
     norm = optim::grad_norm(loop.parameters);
@@ -136,10 +163,10 @@ bool Trainer::is_usable(Loop& loop, double loss, std::optional<double> norm) {
   const NonfinitePolicy policy = args_.nonfinite_policy;
   if (std::isfinite(loss) && (!norm || std::isfinite(*norm))) return true;
   if (policy == NonfinitePolicy::continue_ && loop.warned_nonfinite) return true;
-  const std::string what =
-      detail::concat("[train] step ", state_.global_step + 1, ": ",
-                     std::isfinite(loss) ? "the gradient is not finite" : "the loss is not finite",
-                     "; got loss ", loss, culprit(model_.module()));
+  const std::string what = detail::concat(
+      "[train] step ", state_.global_step + 1, ": ",
+      std::isfinite(loss) ? "the gradient is not finite" : "the loss is not finite", "; got loss ",
+      loss, optimizer_->updates_in_backward() ? "" : culprit(model_.module()));
   if (policy == NonfinitePolicy::stop)
     fail(what,
          ". A lower learning rate, more warm-up or f32 may help; nonfinite_policy=skip leaves "
