@@ -24,21 +24,25 @@ Shape without_axis(const Shape& shape, int64_t axis) {
   return rest;
 }
 
-// The gradient over the root of its second moment, which this step enters.
-Tensor scaled_gradient(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
-                       std::span<const Tensor> states) {
+// This step's squares into the second moments.
+void enter_squares(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
+                   std::span<const Tensor> states) {
   const double decay = 1.0 - std::pow(static_cast<double>(step), options.decay_rate);
   const Tensor squares = square(gradient) + options.eps_square;
-  const Tensor& first = states[0];
   if (gradient.rank() < 2) {
-    average(first, squares, decay);
-    return gradient * rsqrt(first);
+    average(states[0], squares, decay);
+    return;
   }
-  const Tensor& columns = states[1];
-  average(first, mean(squares, {-1}), decay);
-  average(columns, mean(squares, {-2}), decay);
+  average(states[0], mean(squares, {-1}), decay);
+  average(states[1], mean(squares, {-2}), decay);
+}
+
+// The gradient over the root of its second moment.
+Tensor scaled_gradient(const Tensor& gradient, std::span<const Tensor> states) {
+  const Tensor& first = states[0];
+  if (gradient.rank() < 2) return gradient * rsqrt(first);
   const Tensor rows = rsqrt(first / mean(first, {-1}, /*keepdim=*/true));
-  return gradient * unsqueeze(rows, -1) * unsqueeze(rsqrt(columns), -2);
+  return gradient * unsqueeze(rows, -1) * unsqueeze(rsqrt(states[1]), -2);
 }
 
 }  // namespace
@@ -82,7 +86,8 @@ Tensor adafactor_rate(const AdafactorOptions& options, double lr, int64_t step,
 
 Tensor adafactor_change(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
                         std::span<const Tensor> states, const Tensor& rate) {
-  Tensor change = scaled_gradient(options, step, gradient, states);
+  enter_squares(options, step, gradient, states);
+  Tensor change = scaled_gradient(gradient, states);
   change = change / clamp_min(root_mean_square(change) / options.clip_threshold, 1.0) * rate;
   if (options.beta1 <= 0.0) return change;
   average(states.back(), change, options.beta1);

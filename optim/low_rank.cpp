@@ -32,19 +32,19 @@ Tensor from_eigen(const Matrix& x, const Tensor& like) {
 
 Tensor transposed(const Tensor& x) { return ops::transpose(x, 0, 1); }
 
-// An orthonormal basis of the range of y (tall). Two rounds of Cholesky are fast products where
-// they work: where the columns are not nearly dependent.
-Matrix orthonormal(const Matrix& y) {
-  Matrix q = y;
-  for (int round = 0; round < 2; ++round) {
-    const Matrix gram = q.transpose() * q;
-    const Eigen::LLT<Matrix> cholesky(gram);
+// An orthonormal basis of the range of y (tall, f64). Cholesky's way is fast products alone; a
+// second round makes up for what the first loses. It fails where columns are nearly dependent.
+Tensor orthonormal(const Tensor& y, int rounds) {
+  Tensor q = y;
+  for (int round = 0; round < rounds; ++round) {
+    const Eigen::LLT<Matrix> cholesky(to_eigen(ops::matmul(transposed(q), q)));
     if (cholesky.info() != Eigen::Success || cholesky.rcond() < 1e-12) {
-      const Eigen::HouseholderQR<Matrix> qr(y);
-      return qr.householderQ() * Matrix::Identity(y.rows(), y.cols());
+      const Eigen::HouseholderQR<Matrix> qr(to_eigen(y));
+      return from_eigen(qr.householderQ() * Matrix::Identity(y.shape()[0], y.shape()[1]), y);
     }
-    // q <- q L^-T
-    cholesky.matrixU().solveInPlace<Eigen::OnTheRight>(q);
+    Matrix inverse = Matrix::Identity(y.shape()[1], y.shape()[1]);
+    cholesky.matrixU().solveInPlace(inverse);
+    q = ops::matmul(q, from_eigen(inverse, y));
   }
   return q;
 }
@@ -54,21 +54,24 @@ Matrix exact_left_vectors(const Tensor& matrix, int64_t rank) {
   return svd.matrixU().leftCols(rank);
 }
 
-// The range finder: products with G and its transpose in G's own precision, the thin rest in
-// double.
+// The range finder. The products with G and its transpose are in G's own precision, the thin rest
+// in double.
 Matrix randomized_left_vectors(const Tensor& matrix, int64_t rank, int64_t width,
                                const ProjectionOptions& options, const RandomKey& key) {
+  const auto image = [&](const Tensor& by, const Tensor& of) {
+    return ops::cast(ops::matmul(by, ops::cast(of, matrix.dtype())), f64);
+  };
   const Tensor test = randn({matrix.shape()[1], width}, matrix.dtype(), key, matrix.device());
-  Matrix q = orthonormal(to_eigen(ops::matmul(matrix, test)));
-  for (int64_t i = 0; i < options.power_iterations; ++i) {
-    const Matrix back =
-        orthonormal(to_eigen(ops::matmul(transposed(matrix), from_eigen(q, matrix))));
-    q = orthonormal(to_eigen(ops::matmul(matrix, from_eigen(back, matrix))));
-  }
-  // Inside of the range the singular vectors are the eigenvectors of (Q^T G) (Q^T G)^T.
-  const Matrix inside = to_eigen(ops::matmul(transposed(from_eigen(q, matrix)), matrix));
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(inside * inside.transpose());
-  return q * eigen.eigenvectors().rowwise().reverse().leftCols(rank);
+  Tensor y = image(matrix, test);
+  for (int64_t i = 0; i < options.power_iterations; ++i)
+    y = image(matrix, orthonormal(image(transposed(matrix), orthonormal(y, 1)), 1));
+  const Tensor q = orthonormal(y, 2);
+  // Inside of the range the singular vectors are the eigenvectors of (G^T Q)^T (G^T Q).
+  const Tensor inside = image(transposed(matrix), q);
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(
+      to_eigen(ops::matmul(transposed(inside), inside)));
+  const Matrix leading = eigen.eigenvectors().rowwise().reverse().leftCols(rank);
+  return to_eigen(ops::matmul(q, from_eigen(leading, q)));
 }
 
 // (m, rank)
