@@ -24,19 +24,6 @@ Shape without_axis(const Shape& shape, int64_t axis) {
   return rest;
 }
 
-// This step's squares into the second moments.
-void enter_squares(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
-                   std::span<const Tensor> states) {
-  const double decay = 1.0 - std::pow(static_cast<double>(step), options.decay_rate);
-  const Tensor squares = square(gradient) + options.eps_square;
-  if (gradient.rank() < 2) {
-    average(states[0], squares, decay);
-    return;
-  }
-  average(states[0], mean(squares, {-1}), decay);
-  average(states[1], mean(squares, {-2}), decay);
-}
-
 // The gradient over the root of its second moment.
 Tensor scaled_gradient(const Tensor& gradient, std::span<const Tensor> states) {
   const Tensor& first = states[0];
@@ -82,6 +69,18 @@ Tensor adafactor_rate(const AdafactorOptions& options, double lr, int64_t step,
   const Tensor rate = full({}, options.relative_step ? own : lr, value.dtype(), value.device());
   if (!options.scale_parameter) return rate;
   return rate * clamp_min(root_mean_square(value), options.eps_scale);
+}
+
+void enter_squares(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
+                   std::span<const Tensor> states) {
+  const double decay = 1.0 - std::pow(static_cast<double>(step), options.decay_rate);
+  const Tensor squares = square(gradient);
+  if (gradient.rank() < 2) {
+    average(states[0], squares + options.eps_square, decay);
+    return;
+  }
+  average(states[0], mean(squares, {-1}) + options.eps_square, decay);
+  average(states[1], mean(squares, {-2}) + options.eps_square, decay);
 }
 
 Tensor adafactor_change(const AdafactorOptions& options, int64_t step, const Tensor& gradient,

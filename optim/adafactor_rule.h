@@ -21,6 +21,10 @@ std::vector<std::pair<std::string, Shape>> adafactor_states(const AdafactorOptio
 Tensor adafactor_rate(const AdafactorOptions& options, double lr, int64_t step,
                       const Tensor& value);
 
+/// A gradient's squares into the second moments, the first of `states`.
+void enter_squares(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
+                   std::span<const Tensor> states);
+
 /// What the rule takes from the parameter, decay aside. `states` are adafactor_states(), which this
 /// step enters.
 Tensor adafactor_change(const AdafactorOptions& options, int64_t step, const Tensor& gradient,

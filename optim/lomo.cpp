@@ -1,11 +1,15 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/optim/adafactor_rule.h>
 #include <tendril/optim/exact.h>
 #include <tendril/optim/lomo.h>
 #include <tendril/optim/optimizer_names.h>
 #include <tendril/optim/rule_optimizer.h>
+
+#include <algorithm>
+#include <cmath>
 
 namespace tendril::optim {
 namespace {
@@ -19,6 +23,15 @@ AdafactorOptions adafactor_options(const AdaLomoOptions& options) {
           .weight_decay = options.weight_decay,
           .scale_parameter = true,
           .relative_step = false};
+}
+
+double root_mean_square(const Tensor& x) {
+  return std::sqrt(ops::sum_of_squares(x) / static_cast<double>(std::max<int64_t>(1, x.numel())));
+}
+
+// The kernel computes 16-bit parameters in f32 memory, which here lasts for one step only.
+Tensor wide_copy(const Tensor& parameter) {
+  return has_master(parameter) ? ops::cast(parameter, f32) : Tensor();
 }
 
 }  // namespace
@@ -35,10 +48,7 @@ void Lomo::check(const LomoOptions& options) const {
 }
 
 void Lomo::update(Slot& slot, const Tensor& gradient, double lr) {
-  const Tensor& parameter = slot.parameter;
-  // The kernel computes 16-bit parameters in f32 memory, which here lasts for this step only.
-  const Tensor wide = has_master(parameter) ? ops::cast(parameter, f32) : Tensor();
-  ops::sgd_step(parameter, gradient, {.buffer = {}, .master = wide},
+  ops::sgd_step(slot.parameter, gradient, {.buffer = {}, .master = wide_copy(slot.parameter)},
                 {.lr = lr, .weight_decay = options_of(slot).weight_decay});
 }
 
@@ -56,17 +66,28 @@ void AdaLomo::check(const AdaLomoOptions& options) const {
   check_adafactor(adafactor_options(options));
 }
 
+// In the gradient's own memory, one factor after the other: an embedding's gradient is large enough
+// alone.
 void AdaLomo::update(Slot& slot, const Tensor& given, double lr) {
   const AdafactorOptions options = adafactor_options(options_of(slot));
+  const Tensor& parameter = slot.parameter;
+  const Tensor direction = ops::contiguous(in_state_dtype(given, parameter));
   std::vector<Tensor> states;
   for (const StateSpec& spec : state_specs(slot)) states.push_back(state_of(slot, spec));
-  const Tensor value = in_state_dtype(slot.parameter, slot.parameter);
-  const Tensor rate = adafactor_rate(options, lr, slot.step, value);
-  const Tensor change =
-      adafactor_change(options, slot.step, in_state_dtype(given, slot.parameter), states, rate);
-  const Tensor decayed =
-      options.weight_decay > 0.0 ? value - value * (rate * options.weight_decay) : value;
-  set_exact(slot.parameter, {}, decayed - change);
+  enter_squares(options, slot.step, direction, states);
+  const Tensor& first = states[0];
+  if (direction.rank() < 2) {
+    ops::copy(direction, direction * rsqrt(first));
+  } else {
+    const Tensor rows = rsqrt(first / mean(first, {-1}, /*keepdim=*/true));
+    ops::copy(direction, direction * unsqueeze(rows, -1));
+    ops::copy(direction, direction * unsqueeze(rsqrt(states[1]), -2));
+  }
+  const double excess = std::max(1.0, root_mean_square(direction) / options.clip_threshold);
+  const double rate = lr * std::max(options.eps_scale, root_mean_square(parameter.detach()));
+  // p -= rate * (u / excess + weight_decay * p)
+  ops::sgd_step(parameter, direction, {.buffer = {}, .master = wide_copy(parameter)},
+                {.lr = rate / excess, .weight_decay = options.weight_decay * excess});
 }
 
 std::vector<Optimizer::StateSpec> AdaLomo::state_specs(const Slot& slot) const {
