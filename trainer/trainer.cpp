@@ -218,7 +218,7 @@ std::vector<std::string> Trainer::get_decay_parameter_names(nn::Module& model) {
 
 void Trainer::create_optimizer() {
   if (optimizer_) return;
-  const ParameterGroups groups =
+  ParameterGroups groups =
       parameter_groups(model_.module(), get_decay_parameter_names(model_.module()));
   TENDRIL_CHECK(!groups.decayed.empty() || !groups.kept.empty(),
                 "[create_optimizer] the model has no parameter that requires grad; unfreeze some "
