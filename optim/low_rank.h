@@ -26,7 +26,7 @@ TENDRIL_API Tensor project_back(const Basis& basis, const Tensor& small);
 TENDRIL_API bool has_directions(const Tensor& matrix);
 /// Fills the basis with the leading singular vectors of `matrix`, which has directions; of each the
 /// entry of largest magnitude is positive. `key` names the range finder's random numbers.
-TENDRIL_API void find_basis(const Basis& basis, const Tensor& matrix, const ProjectionOptions& options,
-                const RandomKey& key);
+TENDRIL_API void find_basis(const Basis& basis, const Tensor& matrix,
+                            const ProjectionOptions& options, const RandomKey& key);
 
 }  // namespace tendril::optim
