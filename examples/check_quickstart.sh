@@ -33,6 +33,9 @@ wait $process 2> /dev/null || true
 short --output_dir "$work/killed" --resume || { cat "$work/log"; fail "does not resume"; }
 cmp "$work/one/model.safetensors" "$work/killed/model.safetensors" || fail "a resumed run ends elsewhere"
 
+"$quickstart" "${small[@]}" --estimate_memory --output_dir "$work/estimate" > "$work/log" || fail "estimates no memory"
+grep -q 'optimizer' "$work/log" || { cat "$work/log"; fail "the estimate names no optimizer state"; }
+
 refuses() {  # WORDS_OF_THE_MESSAGE OPTION...
   local words=$1
   shift

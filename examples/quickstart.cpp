@@ -27,7 +27,7 @@ struct Options {
   double dropout = 0.0;
   int64_t eval_windows = 240;
   int threads = 0;
-  bool resume = false;
+  bool resume = false, estimate_memory = false;
   int64_t sample_tokens = 400, top_k = 40;
   double temperature = 0.8;
 };
@@ -59,6 +59,7 @@ void read_command_line(int argc, char** argv, Options& o, TrainingArguments& arg
                         "Trains a byte-level GPT and prints a sample of what it learned.");
   parser.add("--data", o.data, "Text to learn; without it, this repository's own");
   parser.add("--resume", o.resume, "Go on from the latest checkpoint in output_dir");
+  parser.add("--estimate_memory", o.estimate_memory, "Print what training will need, and stop");
   parser.add("--context", o.context, "Bytes per sequence");
   parser.add("--n_layer", o.n_layer, "Transformer blocks");
   parser.add("--n_head", o.n_head, "Attention heads");
@@ -160,6 +161,9 @@ void run(const Options& o, const TrainingArguments& args) {
   std::printf("model: %lld parameters, %d threads\n",
               static_cast<long long>(model.parameter_count()), num_threads());
   std::fflush(stdout);
+
+  if (o.estimate_memory)
+    return void(std::printf("%s", describe(estimate_memory(model, args, o.context)).c_str()));
 
   Trainer trainer(model, args, {.train_dataset = train, .eval_dataset = eval});
   const TrainOutput output = trainer.train(o.resume ? Resume::latest_if_any() : Resume());

@@ -15,74 +15,15 @@
 #include <tendril/optim/schedule_free.h>
 #include <tendril/optim/sgd.h>
 #include <tendril/optim/stable_adamw.h>
+#include <tendril/trainer/optim_args.h>
 #include <tendril/trainer/optimizer_choice.h>
 
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <optional>
 
 namespace tendril {
 namespace {
-
-// The options in optim_args, each of which a factory takes out; what is left is a mistake.
-class OptimArgs {
- public:
-  explicit OptimArgs(const TrainingArguments& args)
-      : optim_(args.optim), pairs_(args.parsed_optim_args()) {}
-
-  /// Sets `value` where the option was given.
-  void take(const char* key, double& value) {
-    known_.push_back(key);
-    if (const std::optional<std::string> text = find(key)) value = number(key, *text);
-  }
-  void take(const char* key, int64_t& value) {
-    known_.push_back(key);
-    const std::optional<std::string> text = find(key);
-    if (!text) return;
-    value = static_cast<int64_t>(number(key, *text));
-    TENDRIL_CHECK(static_cast<double>(value) == number(key, *text), "[create_optimizer] ", key,
-                  " in optim_args must be a whole number; got ", *text);
-  }
-  void take(const char* key, bool& value) {
-    known_.push_back(key);
-    const std::optional<std::string> text = find(key);
-    if (!text) return;
-    TENDRIL_CHECK(*text == "true" || *text == "True" || *text == "false" || *text == "False",
-                  "[create_optimizer] ", key, " in optim_args must be true or false; got ", *text);
-    value = (*text)[0] == 't' || (*text)[0] == 'T';
-  }
-  void take(const char* key, std::string& value) {
-    known_.push_back(key);
-    value = find(key).value_or(value);
-  }
-  void finish() const {
-    std::string known;
-    for (const std::string& name : known_) known += (known.empty() ? "" : ", ") + name;
-    for (const auto& [key, value] : pairs_)
-      TENDRIL_CHECK(std::count(known_.begin(), known_.end(), key) > 0, "[create_optimizer] optim ",
-                    optim_, " does not know the option ", key, " of optim_args; it takes ",
-                    known.empty() ? "none" : known);
-  }
-
- private:
-  std::optional<std::string> find(const std::string& key) const {
-    for (const auto& [name, value] : pairs_)
-      if (name == key) return value;
-    return {};
-  }
-  static double number(const char* key, const std::string& text) {
-    double value = 0.0;
-    const auto result = std::from_chars(text.data(), text.data() + text.size(), value);
-    TENDRIL_CHECK(result.ec == std::errc() && result.ptr == text.data() + text.size(),
-                  "[create_optimizer] ", key, " in optim_args must be a number; got ", text);
-    return value;
-  }
-
-  std::string optim_;
-  std::vector<std::pair<std::string, std::string>> pairs_;
-  std::vector<std::string> known_;
-};
 
 using Built = std::unique_ptr<optim::Optimizer>;
 using Factory = std::function<Built(const TrainingArguments&, const ParameterGroups&, OptimArgs&)>;

@@ -89,7 +89,8 @@ class TENDRIL_API Trainer {
   /// Predictions and metrics; not logged, with on_predict.
   PredictionOutput predict(const std::shared_ptr<const Dataset>& test_dataset,
                            const std::string& metric_key_prefix = "test");
-  /// Weights, config.json and training_args.json into a folder, output_dir by default.
+  /// Weights, config.json and training_args.json into a folder, output_dir by default. For the
+  /// program to call: checkpoints are written by the Trainer alone, so that they are always whole.
   virtual void save_model(const std::string& output_dir = "");
   /// trainer_state.json into output_dir.
   void save_state();
