@@ -98,12 +98,12 @@ struct Product {
   bool rounds_at_once;  // the kernel itself writes 16 bits
 
  private:
-  // Rows with contiguous K in the units' type, unless a tile's rows fall into the same few cache
-  // sets.
+  // Rows with contiguous K in the units' type, unless a tile's rows fall into the same cache sets:
+  // those of a level-1 cache repeat every 4096 bytes. (Two sets in turn, at 2048, still hold them.)
   bool readable_a() const {
     const bool right_type =
         kernels.elements_per_unit == 2 ? K % 2 == 0 : size_of(a.dtype) == kernels.unit_bytes;
-    const bool spread = a.row_stride * size_of(a.dtype) % 2048 != 0;
+    const bool spread = a.row_stride * size_of(a.dtype) % 4096 != 0;
     return right_type && a.column_stride == 1 && (spread || M <= kernels.rows / 2);
   }
 
