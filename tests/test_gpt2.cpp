@@ -313,6 +313,7 @@ TEST_SUITE("gpt2") {
     config.layer_norm_epsilon = 1e-6;
     config.bos_token_id = 3;
     CHECK(Gpt2Config::from_json(config.to_json(), "test") == config);
+    CHECK(contains(config.to_json(), "\"eos_token_id\": null"));
     CHECK(Gpt2Config::from_json("{}", "test") == Gpt2Config{});
     const auto refused = [](const std::string& text) {
       return message_of([&] { Gpt2Config::from_json(text, "config.json"); });

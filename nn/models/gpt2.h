@@ -37,7 +37,7 @@ struct TENDRIL_API Gpt2Config {
   double initializer_range =
       0.02;  // std of weights; of residual projections divided by sqrt(2 n_layer)
   bool tie_word_embeddings = true;  // the head is wte; otherwise lm_head.weight (V, C)
-  int64_t bos_token_id = -1;        // written to config.json unless negative
+  int64_t bos_token_id = -1;        // negative: none, null in config.json
   int64_t eos_token_id = -1;
 
   int64_t inner() const { return n_inner > 0 ? n_inner : 4 * n_embd; }

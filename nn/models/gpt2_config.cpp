@@ -94,13 +94,15 @@ double Gpt2Config::flops_per_token(int64_t sequence_length) const {
 }
 
 std::string Gpt2Config::to_json(DType dtype) const {
+  // Without a value transformers would take GPT-2's own token, which may not be in the vocabulary.
+  const auto token = [](int64_t id) { return id >= 0 ? Json(id) : Json(nullptr); };
   Json json = Json::object();
   json.set("activation_function", activation_name(activation));
   json.set("architectures", Json::array().push_back("GPT2LMHeadModel"));
   json.set("attn_pdrop", attn_pdrop);
-  if (bos_token_id >= 0) json.set("bos_token_id", bos_token_id);
+  json.set("bos_token_id", token(bos_token_id));
   json.set("embd_pdrop", embd_pdrop);
-  if (eos_token_id >= 0) json.set("eos_token_id", eos_token_id);
+  json.set("eos_token_id", token(eos_token_id));
   json.set("initializer_range", initializer_range);
   json.set("layer_norm_epsilon", layer_norm_epsilon);
   json.set("model_type", "gpt2");
