@@ -10,7 +10,7 @@
 
 namespace tendril::optim {
 
-struct AdamWOptions {
+struct TENDRIL_API AdamWOptions {
   double lr = 1e-3;
   double beta1 = 0.9;    // decay of the mean of gradients, in [0, 1)
   double beta2 = 0.999;  // and of their squares
@@ -24,7 +24,7 @@ struct AdamWOptions {
   uint64_t rounding_seed = 0;
 };
 
-struct AdamOptions {
+struct TENDRIL_API AdamOptions {
   double lr = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;

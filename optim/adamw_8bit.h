@@ -9,7 +9,7 @@
 
 namespace tendril::optim {
 
-struct AdamW8bitOptions {
+struct TENDRIL_API AdamW8bitOptions {
   double lr = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;

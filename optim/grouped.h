@@ -1,4 +1,5 @@
-// An optimizer whose parameter groups have options of one type.
+// An optimizer whose parameter groups have options of one type. The options are TENDRIL_API, since a
+// shared library exports an instantiation only when it exports what it is made for.
 #pragma once
 
 #include <vector>

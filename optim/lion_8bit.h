@@ -8,7 +8,7 @@
 
 namespace tendril::optim {
 
-struct Lion8bitOptions {
+struct TENDRIL_API Lion8bitOptions {
   double lr = 1e-4;
   double beta1 = 0.9;
   double beta2 = 0.99;

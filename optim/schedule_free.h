@@ -17,7 +17,7 @@
 
 namespace tendril::optim {
 
-struct ScheduleFreeAdamWOptions {
+struct TENDRIL_API ScheduleFreeAdamWOptions {
   double lr = 2.5e-3;
   double beta1 = 0.9;    // y = beta1 x + (1 - beta1) z; in (0, 1)
   double beta2 = 0.999;  // decay of the mean of squared gradients, in [0, 1)
@@ -29,7 +29,7 @@ struct ScheduleFreeAdamWOptions {
   double weight_lr_power = 2.0;  // ... times (largest rate so far)^weight_lr_power in the average
 };
 
-struct ScheduleFreeSgdOptions {
+struct TENDRIL_API ScheduleFreeSgdOptions {
   double lr = 1.0;
   double momentum = 0.9;  // y = momentum x + (1 - momentum) z; in (0, 1)
   double weight_decay = 0.0;
