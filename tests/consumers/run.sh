@@ -28,7 +28,8 @@ case $way in
     # Libraries that miss an export of another are an error at once, not in the first program that needs it.
     options+=(-DTENDRIL_DIR="$source" -DBUILD_SHARED_LIBS=ON -DCMAKE_SHARED_LINKER_FLAGS=-Wl,--no-undefined) ;;
   fetch_content)
-    options+=(-DFETCHCONTENT_SOURCE_DIR_TENDRIL="$source") ;;
+    # And without the Trainer, which a program may not want.
+    options+=(-DFETCHCONTENT_SOURCE_DIR_TENDRIL="$source" -DTENDRIL_TRAINER=OFF) ;;
   *) fail "unknown way; right are find_package, add_subdirectory and fetch_content" ;;
 esac
 cmake "${options[@]}" > "$work.log" 2>&1 || { cat "$work.log"; fail "does not configure"; }
