@@ -5,6 +5,7 @@
 #include <tendril/trainer/evaluated_weights.h>
 #include <tendril/trainer/memory_metrics.h>
 #include <tendril/trainer/prediction_collector.h>
+#include <tendril/trainer/rounded.h>
 #include <tendril/trainer/trainer.h>
 
 #include <algorithm>
@@ -15,11 +16,6 @@ namespace tendril {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double rounded(double value, int decimals) {
-  const double scale = std::pow(10.0, decimals);
-  return std::round(value * scale) / scale;
-}
 
 void add_speed(Metrics& metrics, const std::string& prefix, Clock::time_point start,
                int64_t samples, int64_t batches) {

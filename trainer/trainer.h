@@ -17,7 +17,6 @@
 // Where this departs from the Hugging Face Trainer, on purpose: see docs/trainer.md.
 #pragma once
 
-#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -228,7 +227,7 @@ class TENDRIL_API Trainer {
   TrainerOptions options_;
   std::shared_ptr<optim::Optimizer> optimizer_;
   std::shared_ptr<optim::LrScheduler> lr_scheduler_;
-  bool made_optimizer_ = false, made_scheduler_ = false;
+  bool made_scheduler_ = false;
   int64_t train_batch_size_ = 0;  // per device; smaller than asked for after running out of memory
   TrainerState state_;
   TrainerControl control_;

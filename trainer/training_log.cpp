@@ -1,20 +1,12 @@
 // What a run says about itself: log rows, and the summary at its end.
 #include <tendril/trainer/memory_metrics.h>
+#include <tendril/trainer/rounded.h>
 #include <tendril/trainer/training_loop.h>
 
 #include <algorithm>
 #include <cmath>
 
 namespace tendril {
-namespace {
-
-double rounded(double value, int decimals) {
-  const double scale = std::pow(10.0, decimals);
-  return std::round(value * scale) / scale;
-}
-
-}  // namespace
-
 void LossWindow::add(double loss, int64_t step, bool filter) {
   if (filter && !std::isfinite(loss)) loss = sum / static_cast<double>(step - last_logged_step);
   sum += loss;
