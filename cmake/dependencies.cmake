@@ -40,19 +40,7 @@ if(TENDRIL_HAVE_TRAINER)
   endif()
 endif()
 
-# The MPI and NCCL back ends are not in this version. What is found is reported.
-foreach(feature MPI NCCL)
-  if(TENDRIL_${feature} STREQUAL "ON")
-    message(FATAL_ERROR "TENDRIL_${feature}=ON, but this version has no ${feature} back end. Use AUTO or OFF.")
-  endif()
-endforeach()
-if(PROJECT_IS_TOP_LEVEL)
-  if(NOT TENDRIL_MPI STREQUAL "OFF")
-    find_program(TENDRIL_MPICXX NAMES mpicxx mpic++)
-  endif()
-  if(NOT TENDRIL_NCCL STREQUAL "OFF")
-    find_path(TENDRIL_NCCL_INCLUDE nccl.h PATHS /usr/local/cuda/include)
-  endif()
-endif()
+find_package(Threads REQUIRED)
 
-include(cmake/cuda.cmake)  # sets TENDRIL_HAVE_CUDA
+include(cmake/cuda.cmake)         # sets TENDRIL_HAVE_CUDA
+include(cmake/distributed.cmake)  # sets TENDRIL_HAVE_MPI and TENDRIL_HAVE_NCCL

@@ -1,4 +1,4 @@
-# tendril_library(folder [DEPENDS folder...]) makes target tendril_<folder> (alias tendril::<folder>)
+# tendril_library(folder [DEPENDS folder...] [EXCLUDE regex...]) makes target tendril_<folder> (alias tendril::<folder>)
 # from all sources below the folder. A file named *.isa.cpp is compiled once per instruction set with
 # TENDRIL_ISA set to its name; core/cpu/isa.h chooses among the results at run time. A file named
 # *.avx512_bf16.cpp holds kernels for that one extension. Files named *.cu belong to the CUDA back end.
@@ -74,9 +74,12 @@ function(tendril_isa_objects target isa sources)
 endfunction()
 
 function(tendril_library folder)
-  cmake_parse_arguments(arg "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "DEPENDS;EXCLUDE" ${ARGN})
   set(target tendril_${folder})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cpp)
+  foreach(pattern ${arg_EXCLUDE})
+    list(FILTER sources EXCLUDE REGEX ${pattern})
+  endforeach()
   set(isa_sources ${sources})
   list(FILTER isa_sources INCLUDE REGEX "\\.isa\\.cpp$")
   set(bf16_sources ${sources})
