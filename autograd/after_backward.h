@@ -1,4 +1,4 @@
-// Work that has to wait for the end of a backward pass.
+// The backward pass that runs, and work that has to wait for its end.
 #pragma once
 
 #include <functional>
@@ -11,5 +11,8 @@ namespace tendril {
 /// that nothing of the graph is read any more. Outside of a pass it runs at once. When the pass
 /// ends with an Error, the action is dropped.
 TENDRIL_API void after_backward(std::function<void()> action);
+
+/// Whether a backward pass runs in this thread.
+TENDRIL_API bool in_backward();
 
 }  // namespace tendril

@@ -224,9 +224,7 @@ class BackwardPass {
       ops::accumulate(meta.grad, gradient);
     }
     gradient = {};
-    if (!meta.complete_hooks) return;
-    const auto hooks = meta.complete_hooks->entries;
-    for (const auto& [id, hook] : hooks) hook(leaf);
+    run_grad_complete_hooks(leaf);
   }
 
   const std::vector<Edge>& captures_;
@@ -317,6 +315,8 @@ void after_backward(std::function<void()> action) {
   else
     action();
 }
+
+bool in_backward() { return detail::after_pass != nullptr; }
 
 void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& gradients,
               const BackwardOptions& options) {

@@ -200,6 +200,13 @@ HookHandle register_grad_complete_hook(const Tensor& parameter, GradCompleteHook
   return add_hook(parameter.autograd_slot()->complete_hooks, std::move(hook));
 }
 
+void run_grad_complete_hooks(Tensor& parameter) {
+  const auto& meta = parameter.autograd_slot();
+  if (!meta || !meta->complete_hooks) return;
+  const auto hooks = meta->complete_hooks->entries;  // a hook may remove itself
+  for (const auto& [id, hook] : hooks) hook(parameter);
+}
+
 // ---------------------------------------------------------------- Tensor's members
 
 bool Tensor::requires_grad() const { return autograd_slot() && autograd_slot()->requires_grad; }

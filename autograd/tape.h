@@ -93,6 +93,8 @@ class TENDRIL_API HookHandle {
 };
 TENDRIL_API HookHandle register_hook(const Tensor& tensor, TensorHook hook);
 TENDRIL_API HookHandle register_grad_complete_hook(const Tensor& parameter, GradCompleteHook hook);
+/// Calls these hooks of a leaf: for gradients that something else than backward() has completed.
+TENDRIL_API void run_grad_complete_hooks(Tensor& parameter);
 
 // ---------------------------------------------------------------- for rules
 

@@ -257,6 +257,18 @@ std::shared_ptr<Storage> Storage::wrap(void* data, int64_t bytes, Device device,
   return storage;
 }
 
+StorageSource::~StorageSource() = default;
+
+std::shared_ptr<Storage> Storage::on_demand(int64_t bytes, Device device,
+                                            std::shared_ptr<StorageSource> source) {
+  TENDRIL_CHECK(source, "[storage] memory on demand needs a source; got null");
+  std::shared_ptr<Storage> storage(new Storage);
+  storage->bytes_ = bytes;
+  storage->device_ = device;
+  storage->source_ = std::move(source);
+  return storage;
+}
+
 Storage::~Storage() {
   if (block_bytes_) allocator_of(device_).release({data_, stream_}, block_bytes_);
 }

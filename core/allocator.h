@@ -44,6 +44,16 @@ namespace detail {
 void count_system_allocation();
 }  // namespace detail
 
+/// Memory that is there only while it is needed. Whoever keeps a tensor's numbers elsewhere
+/// (sharding does, on other processes) derives from it.
+class TENDRIL_API StorageSource {
+ public:
+  virtual ~StorageSource();
+  /// The memory, filled. Called whenever a tensor's numbers are about to be read or written, by any
+  /// thread; it stays valid until the operation that asked is over.
+  virtual void* provide() = 0;
+};
+
 /// One block of memory on a device, returned to the allocator when the last owner goes.
 /// The block also carries the version counter by which the tape notices in-place changes.
 class TENDRIL_API Storage {
@@ -55,12 +65,16 @@ class TENDRIL_API Storage {
   /// outlives it.
   static std::shared_ptr<Storage> wrap(void* data, int64_t bytes, Device device,
                                        std::shared_ptr<void> owner);
+  /// Memory that `source` provides when it is asked for, aligned to 64.
+  static std::shared_ptr<Storage> on_demand(int64_t bytes, Device device,
+                                            std::shared_ptr<StorageSource> source);
 
   ~Storage();
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
 
-  void* data() const { return data_; }
+  void* data() const { return source_ ? source_->provide() : data_; }
+  bool is_on_demand() const { return source_ != nullptr; }
   int64_t bytes() const { return bytes_; }
   Device device() const { return device_; }
   uint32_t version() const { return version_; }
@@ -75,6 +89,7 @@ class TENDRIL_API Storage {
   Device device_;
   uint32_t version_ = 0;
   std::shared_ptr<void> owner_;
+  std::shared_ptr<StorageSource> source_;
 };
 
 }  // namespace tendril

@@ -36,6 +36,9 @@ TENDRIL_API void note_bytes(const Tensor& tensor);
 TENDRIL_API void note_flops(int64_t count);
 TENDRIL_API int64_t noted_flops();
 
+// Counts this thread's OpTimers, so that two moments can be told to lie in one operation.
+TENDRIL_API extern constinit thread_local uint64_t operations_begun;
+
 }  // namespace detail
 
 /// Measures its own scope for the profiler, and costs one relaxed load when nobody profiles. A rule
@@ -46,7 +49,9 @@ class OpTimer {
   OpTimer() : OpTimer(ProfileKind::forward, {}) {}
   /// With a name of its own, for work that is not recorded.
   OpTimer(ProfileKind kind, std::string_view label)
-      : on_(detail::profiling() && detail::begin_frame(kind, label)) {}
+      : on_(detail::profiling() && detail::begin_frame(kind, label)) {
+    ++detail::operations_begun;
+  }
   ~OpTimer() {
     if (on_) [[unlikely]]
       detail::end_frame();

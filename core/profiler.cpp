@@ -17,6 +17,7 @@ namespace tendril {
 namespace detail {
 
 std::atomic<int> profile_state{kProfileUnread};
+constinit thread_local uint64_t operations_begun = 0;
 
 void read_environment();
 

@@ -66,9 +66,11 @@ Tensor Tensor::view(std::shared_ptr<Storage> storage, int64_t offset, const Shap
     TENDRIL_CHECK(!overflow && low >= 0 && high < storage->bytes() / size_of(dtype),
                   "[view] shape ", shape, " with strides ", strides, " at offset ", offset,
                   " leaves the storage of ", storage->bytes(), " bytes");
-    TENDRIL_CHECK(
-        reinterpret_cast<uintptr_t>(storage->data()) % static_cast<uintptr_t>(size_of(dtype)) == 0,
-        "[view] the storage is not aligned for ", dtype, "; copy it to memory of its own");
+    TENDRIL_CHECK(storage->is_on_demand() || reinterpret_cast<uintptr_t>(storage->data()) %
+                                                     static_cast<uintptr_t>(size_of(dtype)) ==
+                                                 0,
+                  "[view] the storage is not aligned for ", dtype,
+                  "; copy it to memory of its own");
   }
   impl->storage = std::move(storage);
   impl->offset = offset;
