@@ -40,9 +40,13 @@ class TENDRIL_API DistributedDataParallel {
   size_t bucket_count() const;
 
  private:
+  void start(size_t bucket);
+  void finish();
+
   nn::Module& model_;
   std::shared_ptr<ProcessGroup> group_;
   DataParallelOptions options_;
+  std::vector<Work> works_;  // of the pass that runs
   std::unique_ptr<GradientReducer> reducer_;
 };
 

@@ -19,6 +19,9 @@
 // Between steps a parameter's numbers are its parts, which optimizers update. Reading a parameter
 // anywhere gathers its unit; that is a collective: all ranks must do it. What is written into a
 // gathered parameter is lost, and an Error says so.
+//
+// In full_shard a unit is released when an operation first reads another one. The root unit stays
+// from its first use in forward to the end of backward, as its parts tend to be used at both ends.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +37,8 @@
 #include <tendril/nn/module.h>
 
 namespace tendril::dist {
+
+class ShardingEngine;  // private to dist
 
 /// What each rank keeps only its part of, and between which ranks.
 ///   full_shard     weights, gradients, optimizer state        ZeRO-3
@@ -60,8 +65,8 @@ TENDRIL_API const char* name(ShardingStrategy strategy);
 ///          optimizers that look at whole matrices (Muon, Adafactor, GaLore, AdaLomo, ...).
 enum class Partition { rows, whole };
 
-/// Decides for each module whether it becomes a unit of its own; the rest is the root unit.
-using WrapPolicy = std::function<bool(const std::string& name, nn::Module& module)>;
+/// Names of the modules of a model that become units of their own; the rest is the root unit.
+using WrapPolicy = std::function<std::vector<std::string>(nn::Module& model)>;
 /// Every module of these classes (TRANSFORMER_BASED_WRAP). Error when the model has none of a
 /// class.
 TENDRIL_API WrapPolicy wrap_class(std::vector<std::string> classes);
@@ -76,12 +81,12 @@ struct FullyShardedOptions {
   Partition partition = Partition::rows;
   /// Dtype of gathered weights and of computing; the parts stay in the dtype the model had.
   std::optional<DType> param_dtype = {};
-  std::optional<DType> reduce_dtype = {};  // of gradients on the wire; default: that of the part
+  std::optional<DType> reduce_dtype = {};  // of gradients on the wire; default: as they are
   std::optional<DType> buffer_dtype = {};
   /// Gather the next unit while this one computes; the order is that of the first pass.
   bool forward_prefetch = true;
   BackwardPrefetch backward_prefetch = BackwardPrefetch::pre;
-  bool limit_all_gathers = true;   // at most two units ahead of the one that computes
+  bool limit_all_gathers = true;   // one unit ahead of the one that computes, otherwise two
   bool cpu_offload = false;        // parts, and so gradients and optimizer state, stay on the CPU
   bool sync_module_states = true;  // rank 0's weights and buffers count
   std::vector<std::string> ignored_modules = {};  // regular expressions of full names: not touched
@@ -118,7 +123,7 @@ class TENDRIL_API FullySharded {
   const std::vector<ShardInfo>& shards() const;
 
   /// While it lives, backward passes keep whole gradients and exchange nothing; the first pass
-  /// after it exchanges the sums. Not for full_shard with cpu_offload.
+  /// after it exchanges the sums.
   NoSync no_sync();
 
   /// The norm of all gradients of all ranks, rounded to f32 so that it does not depend on how they
@@ -150,8 +155,7 @@ class TENDRIL_API FullySharded {
   int64_t gathered_bytes() const;
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<ShardingEngine> engine_;
 };
 
 }  // namespace tendril::dist
