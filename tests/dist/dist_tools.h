@@ -58,7 +58,7 @@ inline Tensor share_of(const Tensor& examples, int rank, int size) {
   std::vector<Tensor> rows;
   for (int64_t i = rank; i < examples.size(0); i += size)
     rows.push_back(slice(examples, 0, i, i + 1));
-  return concat(rows, 0);
+  return cat(rows, 0);
 }
 
 /// The losses (mean over ranks) and final weights of a run.

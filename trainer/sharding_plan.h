@@ -1,0 +1,44 @@
+// How training is spread over processes: what fsdp, fsdp_config, deepspeed, the ddp_* arguments and
+// the launcher's environment ask for, in one place.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include <tendril/dist/fully_sharded.h>
+#include <tendril/trainer/training_arguments.h>
+
+namespace tendril {
+
+/// How a checkpoint of a sharded run holds weights and optimizer state.
+enum class StateDictType {
+  full,     // model.safetensors, written by the first process; the optimizer's state in shards
+  sharded,  // both in shards, which any number of processes can read
+};
+
+struct ShardingPlan {
+  bool sharded = false;  // otherwise every process has the whole model
+  dist::FullyShardedOptions options;
+  /// Exchange gradients after every batch of a step, so that each process keeps its part only
+  /// (ZeRO-2 and 3). Otherwise after the last (data parallel, ZeRO-1).
+  bool reduces_every_batch = false;
+  bool activation_checkpointing = false;
+  StateDictType state_dict_type = StateDictType::full;
+};
+
+/// Looks up an environment variable; nullopt when it is not set.
+using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+/// The process's own.
+TENDRIL_API Environment process_environment();
+
+/// Arguments given to the program come before the launcher's environment. Error that names every
+/// key that is unknown, that cannot apply here, or that contradicts the arguments.
+TENDRIL_API ShardingPlan make_sharding_plan(const TrainingArguments& args, nn::Module& model,
+                                            int world_size,
+                                            const Environment& environment = process_environment());
+
+/// Whether an optimizer looks at whole parameters, so that sharding gives each to one process.
+TENDRIL_API bool needs_whole_parameters(const std::string& optim);
+
+}  // namespace tendril
