@@ -74,6 +74,7 @@ std::vector<Tensor> FullySharded::parameters() const {
 const std::vector<ShardInfo>& FullySharded::shards() const { return engine_->shards(); }
 
 NoSync FullySharded::no_sync() { return engine_->reducer().no_sync(); }
+GradientReducer& FullySharded::reducer() { return engine_->reducer(); }
 
 double FullySharded::grad_norm(double norm_type) const {
   const bool is_two = norm_type == 2.0;

@@ -125,6 +125,7 @@ class TENDRIL_API FullySharded {
   /// While it lives, backward passes keep whole gradients and exchange nothing; the first pass
   /// after it exchanges the sums.
   NoSync no_sync();
+  GradientReducer& reducer();
 
   /// The norm of all gradients of all ranks, rounded to f32 so that it does not depend on how they
   /// are cut; when it is above max_norm, all are scaled by max_norm / (norm + 1e-6). Collective. As
