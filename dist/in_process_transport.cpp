@@ -176,16 +176,17 @@ void InProcessTransport::part() {
 // Waits for `missing` ranks to bring `done` about; Error when that cannot come any more.
 template <class Done, class Missing>
 void InProcessTransport::wait(Lock& lock, const Done& done, const Missing& missing) {
-  const auto someone_left = [&] {
-    const std::vector<int> ranks = missing();
-    return std::any_of(ranks.begin(), ranks.end(), [&](int rank) { return seat(rank).left; });
+  const auto gone = [&] {
+    std::vector<int> ranks = missing();
+    std::erase_if(ranks, [&](int rank) { return !seat(rank).left; });
+    return ranks;
   };
   const auto deadline = Clock::now() + hall_.options.timeout;
   const bool in_time = hall_.changed.wait_until(
-      lock, deadline, [&] { return done() || hall_.is_aborted || someone_left(); });
+      lock, deadline, [&] { return done() || hall_.is_aborted || !gone().empty(); });
   if (done()) return;
   if (hall_.is_aborted) fail_call(lock, "the group was aborted: " + hall_.reason);
-  if (in_time) fail_call(lock, named(missing()) + " left the group before that");
+  if (in_time) fail_call(lock, named(gone()) + " left the group before that");
   fail_call(lock, detail::concat(named(missing()), " did not come within ",
                                  hall_.options.timeout.count(), " ms"));
 }
