@@ -88,7 +88,7 @@ TEST_CASE_FIXTURE(Fixture, "every damage to a manifest is found") {
 TEST_CASE_FIXTURE(Fixture, "a manifest with a right checksum is checked all the same") {
   std::mt19937_64 random(20262);
   int read = 0;
-  constexpr int kRounds = 6000;
+  constexpr int kRounds = 4000;
   for (int i = 0; i < kRounds; ++i) {
     write_bytes(manifest_path, sealed(damage(manifest, random)));
     CAPTURE(i);
@@ -187,7 +187,7 @@ TEST_CASE_FIXTURE(Fixture, "a shard that is cut or damaged is refused or reads c
   shards::Manifest parsed = shards::Manifest::parse(manifest, manifest_path);
   std::mt19937_64 random(20263);
   int read = 0;
-  constexpr int kRounds = 3000;
+  constexpr int kRounds = 2000;
   for (int i = 0; i < kRounds; ++i) {
     const std::string bytes = damage(shard, random);
     write_bytes(shard_path, bytes);
