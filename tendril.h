@@ -38,8 +38,10 @@
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
+#include <tendril/optim/apollo.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/galore.h>
+#include <tendril/optim/galore_adamw_8bit.h>
 #include <tendril/optim/grad_scaler.h>
 #include <tendril/optim/grouped.h>
 #include <tendril/optim/layerwise.h>
