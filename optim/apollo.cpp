@@ -21,6 +21,7 @@ ProjectionOptions directions(const ApolloProjection& options) {
           .update_proj_gap = options.update_proj_gap,
           .scale = options.scale,
           .type = options.type,
+          .randomized = options.randomized,
           .seed = options.seed};
 }
 

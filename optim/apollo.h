@@ -41,7 +41,8 @@ struct ApolloProjection {
   bool scale_front =
       false;  // multiply by the root of scale before the growth is limited, not after
   double max_growth = 1.01;  // of the scaled gradient's norm, in one step; infinity: no limit
-  uint64_t seed = 0;         // of random directions
+  bool randomized = false;   // svd by the range finder of ProjectionOptions
+  uint64_t seed = 0;         // of random directions, and of the range finder
 };
 
 struct ApolloAdamWOptions {
