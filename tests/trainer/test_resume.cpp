@@ -187,7 +187,7 @@ TEST_SUITE("trainer_resume") {
          }}};
     for (const auto& [name, modify] : variants) {
       CAPTURE(name);
-      const TemporaryFolder whole, again;
+      const TemporaryFolder whole(memory_folder()), again(memory_folder());
       const Outcome expected = run(whole, {}, modify);
       const auto checkpoints = list_checkpoints(whole.path());
       REQUIRE_FALSE(checkpoints.empty());
