@@ -143,15 +143,16 @@ Tensor ApolloAdamW::factors(Slot& slot, const Tensor& gradient) {
   return ops::mul(scales, root * growth_limit(slot, norm));
 }
 
+// The kernel decays first: (1 - d) (p - s) = p - ((1 - d) s + d p) with d = lr * weight_decay.
 void ApolloAdamW::update(Slot& slot, const Tensor& given, double lr) {
   const ApolloAdamWOptions& options = options_[slot.group];
   const Tensor gradient = in_state_dtype(given, slot.parameter);
-  const Tensor master = master_of(slot);
-  const Tensor value = exact_value(slot.parameter, master);
   const double rate = lr * root_correction(options.beta2, slot.step) /
                       (1.0 - std::pow(options.beta1, static_cast<double>(slot.step)));
-  const Tensor change = ops::mul(gradient, ops::mul(factors(slot, gradient), rate));
-  set_exact(slot.parameter, master, decayed(ops::sub(value, change), lr * options.weight_decay));
+  const double decay = lr * options.weight_decay;
+  const Tensor step = ops::mul(gradient, ops::mul(factors(slot, gradient), rate * (1.0 - decay)));
+  ops::sgd_step(slot.parameter, step, {.buffer = {}, .master = master_of(slot)},
+                {.lr = 1.0, .weight_decay = decay});
 }
 
 std::vector<Optimizer::StateSpec> ApolloAdamW::state_specs(const Slot& slot) const {
