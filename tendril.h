@@ -51,6 +51,7 @@
 #include <tendril/optim/lr_scheduler.h>
 #include <tendril/optim/muon.h>
 #include <tendril/optim/optimizer.h>
+#include <tendril/optim/projected.h>
 #include <tendril/optim/projection.h>
 #include <tendril/optim/quantized_states.h>
 #include <tendril/optim/rmsprop.h>

@@ -254,7 +254,9 @@ ParameterGroups parameter_groups(nn::Module& model, const std::vector<std::strin
 ParameterGroups parameter_groups(nn::Module& model, const std::vector<std::string>& decayed,
                                  const TrainingArguments& args) {
   ParameterGroups groups = parameter_groups(model, decayed);
-  if (!args.optim_target_modules.empty())
+  // Where nothing trains there is nothing to match; the caller says that better.
+  const bool trains = !groups.decayed.empty() || !groups.kept.empty();
+  if (trains && !args.optim_target_modules.empty())
     groups.targets = target_weights(model, args.optim_target_modules);
   return groups;
 }
