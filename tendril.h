@@ -38,8 +38,10 @@
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
+#include <tendril/optim/apollo.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/galore.h>
+#include <tendril/optim/galore_adamw_8bit.h>
 #include <tendril/optim/grad_scaler.h>
 #include <tendril/optim/grouped.h>
 #include <tendril/optim/layerwise.h>
@@ -49,6 +51,7 @@
 #include <tendril/optim/lr_scheduler.h>
 #include <tendril/optim/muon.h>
 #include <tendril/optim/optimizer.h>
+#include <tendril/optim/projected.h>
 #include <tendril/optim/projection.h>
 #include <tendril/optim/quantized_states.h>
 #include <tendril/optim/rmsprop.h>

@@ -25,7 +25,7 @@ MemoryEstimate estimate_memory(nn::Module& model, const TrainingArguments& args,
   }
   for (const NamedTensor& buffer : model.named_buffers())
     estimate.weights += buffer.tensor.nbytes();
-  const ParameterGroups groups = parameter_groups(model, decay_parameter_names(model));
+  const ParameterGroups groups = parameter_groups(model, decay_parameter_names(model), args);
   estimate.optimizer = make_optimizer(args, groups)->state_bytes();
   if (const auto* gpt2 = dynamic_cast<const nn::models::Gpt2*>(&model))
     estimate.activations = gpt2_activation_bytes(

@@ -23,6 +23,10 @@ struct ParameterGroups {
 /// The parameters of the model that require grad; `decayed` are those of these names.
 TENDRIL_API ParameterGroups parameter_groups(nn::Module& model,
                                              const std::vector<std::string>& decayed);
+/// The same, with the targets that `args` chooses.
+TENDRIL_API ParameterGroups parameter_groups(nn::Module& model,
+                                             const std::vector<std::string>& decayed,
+                                             const TrainingArguments& args);
 
 /// The optimizer that `args.optim` names, with `args.optim_args`. Every name may end in _layerwise:
 /// that optimizer updates during backward (optim/layerwise.h), as lomo and adalomo always do. Error

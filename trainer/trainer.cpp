@@ -9,7 +9,6 @@
 #include <tendril/trainer/decay_parameters.h>
 #include <tendril/trainer/distribution.h>
 #include <tendril/trainer/optimizer_choice.h>
-#include <tendril/trainer/target_modules.h>
 #include <tendril/trainer/trainer.h>
 
 #include <algorithm>
@@ -260,13 +259,11 @@ std::vector<std::string> Trainer::get_decay_parameter_names(nn::Module& model) {
 
 void Trainer::create_optimizer() {
   if (optimizer_) return;
-  ParameterGroups groups =
-      parameter_groups(model_.module(), get_decay_parameter_names(model_.module()));
+  nn::Module& model = model_.module();
+  ParameterGroups groups = parameter_groups(model, get_decay_parameter_names(model), args_);
   TENDRIL_CHECK(!groups.decayed.empty() || !groups.kept.empty(),
                 "[create_optimizer] the model has no parameter that requires grad; unfreeze some "
                 "with requires_grad_(true)");
-  if (!args_.optim_target_modules.empty())
-    groups.targets = target_weights(model_.module(), args_.optim_target_modules);
   set_optimizer(make_optimizer(args_, distribution_->parts_of(std::move(groups))));
 }
 
