@@ -22,11 +22,11 @@ struct Activity {
 
 struct RankStatus {
   int rank = 0;
-  std::string host;
+  std::string host{};
   int64_t pid = 0;
-  std::string label;
+  std::string label{};
   int64_t number = -1;
-  std::vector<int> ranks;
+  std::vector<int> ranks{};
   bool is_inside = false;
   std::chrono::milliseconds age{0};  // since it was entered or left
 
