@@ -6,10 +6,10 @@
 #include <tendril/core/cpu/isa.h>
 #include <tendril/core/half.h>
 
-TENDRIL_DECLARE_ISA(void convert_run(const float* from, bfloat16* to, int64_t count))
-TENDRIL_DECLARE_ISA(void convert_run(const float* from, float16* to, int64_t count))
-TENDRIL_DECLARE_ISA(void convert_run(const bfloat16* from, float* to, int64_t count))
-TENDRIL_DECLARE_ISA(void convert_run(const float16* from, float* to, int64_t count))
+TENDRIL_DECLARE_ISA(TENDRIL_API void convert_run(const float* from, bfloat16* to, int64_t count))
+TENDRIL_DECLARE_ISA(TENDRIL_API void convert_run(const float* from, float16* to, int64_t count))
+TENDRIL_DECLARE_ISA(TENDRIL_API void convert_run(const bfloat16* from, float* to, int64_t count))
+TENDRIL_DECLARE_ISA(TENDRIL_API void convert_run(const float16* from, float* to, int64_t count))
 
 namespace tendril::cpu {
 
