@@ -33,7 +33,7 @@ HostGroup::HostGroup(std::shared_ptr<HostQueue> queue, std::shared_ptr<Transport
 
 HostGroup::~HostGroup() {
   if (std::uncaught_exceptions() > exceptions_)
-    transport_->abort("rank " + std::to_string(rank()) + " stops with an exception");
+    abort("rank " + std::to_string(rank()) + " stops with an exception");
   // The transport ends in its thread, after the operations that use it.
   queue_->post([transport = std::move(transport_)]() mutable { transport.reset(); });
 }
@@ -48,8 +48,18 @@ std::shared_ptr<ProcessGroup> HostGroup::split(int color) {
   return group;
 }
 
-Work HostGroup::post(const char* what, Device device, Body body) {
-  std::string label = detail::concat(what, " ", ++calls_);
+// The call that fails in the transport's thread lets an engine tell the other processes.
+void HostGroup::abort(const std::string& reason) {
+  transport_->abort(reason);
+  queue_->post([transport = transport_] { transport->barrier(); });
+}
+
+// Ranks agree on the numbers of collectives, since all make the same calls.
+Work HostGroup::post(const char* collective, Device device, Body body) {
+  return post_as(detail::concat(collective, " ", ++calls_), device, std::move(body));
+}
+
+Work HostGroup::post_as(std::string label, Device device, Body body) {
   if (const int64_t step = step_; step >= 0) label += detail::concat(" in step ", step);
   return queue_->post([transport = transport_, label = std::move(label), body = std::move(body),
                        copies = HostCopies(device)]() mutable {
@@ -120,15 +130,17 @@ Work HostGroup::run_all_to_all(const Tensor& output, const std::vector<int64_t>&
 }
 
 Work HostGroup::run_send(const Tensor& tensor, int to) {
-  return post("send", tensor.device(), [tensor, to](Transport& transport, HostCopies& copies) {
-    transport.send(host::bytes_of(copies.input(tensor)), to);
-  });
+  return post_as(detail::concat("send to rank ", to), tensor.device(),
+                 [tensor, to](Transport& transport, HostCopies& copies) {
+                   transport.send(host::bytes_of(copies.input(tensor)), to);
+                 });
 }
 
 Work HostGroup::run_recv(const Tensor& tensor, int from) {
-  return post("recv", tensor.device(), [tensor, from](Transport& transport, HostCopies& copies) {
-    transport.recv(host::bytes_of(copies.output(tensor)), from);
-  });
+  return post_as(detail::concat("recv from rank ", from), tensor.device(),
+                 [tensor, from](Transport& transport, HostCopies& copies) {
+                   transport.recv(host::bytes_of(copies.output(tensor)), from);
+                 });
 }
 
 Work HostGroup::run_barrier() {

@@ -24,7 +24,7 @@ class HostGroup final : public ProcessGroup {
 
   const char* backend() const override { return transport_->backend(); }
   std::shared_ptr<ProcessGroup> split(int color) override;
-  void abort(const std::string& reason) override { transport_->abort(reason); }
+  void abort(const std::string& reason) override;
   void set_step(int64_t step) override { step_ = step; }
 
  protected:
@@ -42,7 +42,8 @@ class HostGroup final : public ProcessGroup {
  private:
   using Body = std::function<void(Transport& transport, HostCopies& copies)>;
   /// `device`: of the operation's tensors.
-  Work post(const char* what, Device device, Body body);
+  Work post(const char* collective, Device device, Body body);
+  Work post_as(std::string label, Device device, Body body);
 
   std::shared_ptr<HostQueue> queue_;
   std::shared_ptr<Transport> transport_;

@@ -169,7 +169,8 @@ TEST_CASE("different calls and sizes are noticed") {
     else
       group->recv(ones({4}), 0).wait();
   });
-  CHECK(contains(letters[1], "[recv 1] rank 1: rank 0 sends 12 bytes where 16 are expected"));
+  CHECK(contains(letters[1],
+                 "[recv from rank 0] rank 1: rank 0 sends 12 bytes where 16 are expected"));
 }
 
 TEST_CASE("messages that nobody takes or sends") {
@@ -181,7 +182,7 @@ TEST_CASE("messages that nobody takes or sends") {
         if (group->rank() == 1) std::this_thread::sleep_for(150ms);
       },
       options);
-  CHECK(contains(lost[0], "[send 1] rank 0: rank 1 did not come within 50 ms"));
+  CHECK(contains(lost[0], "[send to rank 1] rank 0: rank 1 did not come within 50 ms"));
   CHECK(lost[1].empty());
   const auto awaited = messages_of_ranks(
       2,
@@ -191,7 +192,7 @@ TEST_CASE("messages that nobody takes or sends") {
       },
       options);
   CHECK(awaited[0].empty());
-  CHECK(contains(awaited[1], "[recv 1] rank 1: rank 0 did not come within 50 ms"));
+  CHECK(contains(awaited[1], "[recv from rank 0] rank 1: rank 0 did not come within 50 ms"));
 }
 
 TEST_CASE("operations that were not waited for end before run_ranks returns") {
