@@ -126,7 +126,7 @@ void Monitor::run() {
 void Monitor::watch(Store& store) {
   while (!is_stopping()) {
     try {
-      if (options_.poll) options_.poll();
+      if (options_.poll) options_.poll(*this);
     } catch (const std::exception& error) {
       report(error.what());
     }

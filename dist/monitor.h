@@ -29,6 +29,8 @@
 
 namespace tendril::dist {
 
+class Monitor;
+
 struct MonitorOptions {
   int rank = 0, size = 1;
   /// Where rank 0 serves the store. Not needed with `exchange`.
@@ -44,7 +46,7 @@ struct MonitorOptions {
   std::function<void(const std::string& reason)> abort{};
   /// Called by the monitor's thread at each tick: an engine looks after its operations here. An
   /// Error that it throws is reported.
-  std::function<void()> poll{};
+  std::function<void(Monitor& monitor)> poll{};
   /// What happens after `grace`. Default: the message goes to the log and the process ends.
   std::function<void(const std::string& message)> end_process{};
 };

@@ -101,6 +101,10 @@ void Distribution::before_forward() {
   if (data_parallel_) data_parallel_->sync_buffers();
 }
 
+void Distribution::note_step(int64_t step) {
+  if (group_) group_->set_step(step);
+}
+
 std::vector<double> Distribution::sum(const std::vector<double>& values) const {
   if (size_ == 1) return values;
   const Tensor all = Tensor::from(values, {static_cast<int64_t>(values.size())});

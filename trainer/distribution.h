@@ -55,6 +55,9 @@ class Distribution {
 
   // ---- agreeing
 
+  /// Named in the messages of operations between processes that fail.
+  void note_step(int64_t step);
+
   /// Sums over all processes; each number on its own.
   std::vector<double> sum(const std::vector<double>& values) const;
   int64_t sum(int64_t value) const;

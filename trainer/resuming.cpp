@@ -202,7 +202,7 @@ void Trainer::warn_about_changed_arguments(const TrainerState& saved) const {
   compare("save_steps", state_.save_steps, saved.save_steps);
   compare("per_device_train_batch_size", static_cast<double>(train_batch_size_),
           static_cast<double>(saved.train_batch_size.value_or(train_batch_size_)));
-  if (!changes.empty())
+  if (!changes.empty() && distribution_->is_first())
     log_warning("[train] arguments differ from the checkpoint's, and those given now count: ",
                 changes);
 }

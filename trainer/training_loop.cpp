@@ -204,6 +204,7 @@ bool Trainer::run_update(Loop& loop, BatchStream& stream) {
   const std::optional<int64_t> items = count_items(batches);
   loop.accumulated = std::ssize(batches);
   loop.step_loss = {};
+  distribution_->note_step(state_.global_step + 1);
   fire(&TrainerCallback::on_step_begin);
   for (size_t i = 0; i < batches.size(); ++i) {
     note_batch(loop, batches[i]);

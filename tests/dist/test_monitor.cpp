@@ -223,7 +223,7 @@ TEST_SUITE("monitor") {
     auto monitor = start_monitor({.address = {"127.0.0.1", port},
                                   .tick = kTick,
                                   .abort = [&](const std::string& reason) { reasons.add(reason); },
-                                  .poll = [] { fail("[nccl] unhandled system error"); }});
+                                  .poll = [](Monitor&) { fail("[nccl] unhandled system error"); }});
     CHECK(contains(reasons.wait(), "failed: [nccl] unhandled system error"));
     monitor.reset();
   }

@@ -150,6 +150,27 @@ TEST_CASE("several tensors of different dtypes travel together") {
   run_ranks(2, [](const Group& group) { group->all_reduce(std::vector<Tensor>{}).wait(); });
 }
 
+TEST_CASE("what is too large for one round of adding up") {
+  const int64_t count = 1'500'000;  // five parts of more than 1 MiB
+  run_ranks(5, [&](const Group& group) {
+    std::vector<float> values(static_cast<size_t>(count));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = static_cast<float>(static_cast<int>(i % 1001) * (group->rank() + 1));
+    const Tensor x = Tensor::from<float>(values, {count}), half = full({1003}, 2.0, bf16);
+    const std::vector<int64_t> counts = {count - 7, 0, 3, 0, 4};
+    const Tensor part = Tensor::empty({counts[static_cast<size_t>(group->rank())]}, f32);
+    group->reduce_scatter({{ops::clone(x), part, counts}}).wait();
+    group->all_reduce({half, x}).wait();
+    CHECK(half.to_vector<float>() == std::vector<float>(1003, 10.0f));
+    bool is_right = true;  // 1 + 2 + 3 + 4 + 5 times the numbers of rank 0
+    const auto sums = x.span<float>();
+    for (size_t i = 0; i < values.size(); ++i)
+      is_right = is_right && sums[i] == static_cast<float>(15 * static_cast<int>(i % 1001));
+    CHECK(is_right);
+    CHECK(bits(part) == bits(stretch(x, begin_of(counts, group->rank()), part.numel())));
+  });
+}
+
 TEST_CASE("reduce_scatter gives the bits of all_reduce, to parts of any size") {
   for (int ranks = 1; ranks <= 5; ++ranks)
     for (const DType dtype : {f64, f32, bf16, f16, i32}) {

@@ -72,7 +72,7 @@ int faults(bool by_exception) {
     group->barrier().wait();
     std::printf("the barrier was passed\n");
   } catch (const Error& error) {
-    std::printf("%s;\n", error.what());
+    std::printf("%s\n", error.what());
     std::fflush(stdout);
     std::this_thread::sleep_for(1s);
   }
