@@ -1,5 +1,7 @@
 #include <tendril/dist/launch/config_file.h>
 
+#include <algorithm>
+
 #include <tendril/core/error.h>
 #include <tendril/core/nearest_name.h>
 #include <tendril/dist/launch/keys.h>
@@ -80,7 +82,10 @@ class Reader {
       std::vector<std::string> names;
       for (const Key& key : keys()) {
         if (section.empty() && is_section(key.section)) names.push_back(key.section);
-        if (key.section == section) names.push_back(key.name);
+        if (key.section != section) continue;
+        names.push_back(key.name);
+        if (const size_t prefix = section.rfind("config"); prefix != std::string::npos)
+          names.push_back(key.name.substr(std::min(prefix, key.name.size())));
       }
       const std::string nearest = nearest_name(names, name);
       if (!nearest.empty()) text += " (did you mean " + nearest + "?)";

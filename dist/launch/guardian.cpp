@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <thread>
 
 #include <tendril/core/error.h>
+#include <tendril/dist/launch/process_table.h>
 
 namespace tendril::launch {
 namespace {
@@ -25,13 +27,18 @@ struct Message {
 
 using Groups = std::map<pid_t, Order>;
 
-// Until all groups are gone, or the time is over. ESRCH is the answer for a group without members.
+// Until all groups are gone, or the time is over.
 void wait_for(Groups& groups, std::chrono::milliseconds timeout) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
-  while (!groups.empty() && std::chrono::steady_clock::now() < deadline) {
-    std::erase_if(groups, [](const auto& entry) { return ::kill(-entry.first, 0) != 0; });
-    constexpr std::chrono::milliseconds kPause{20};
-    if (!groups.empty()) std::this_thread::sleep_for(kPause);
+  for (;;) {
+    const std::vector<ProcessEntry> living = living_processes();
+    std::erase_if(groups, [&](const auto& group) {
+      return std::none_of(living.begin(), living.end(),
+                          [&](const ProcessEntry& entry) { return entry.group == group.first; });
+    });
+    if (groups.empty() || std::chrono::steady_clock::now() >= deadline) return;
+    constexpr std::chrono::milliseconds kPause{50};
+    std::this_thread::sleep_for(kPause);
   }
 }
 

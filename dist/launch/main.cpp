@@ -7,6 +7,7 @@
 #include <tendril/core/error.h>
 #include <tendril/core/file.h>
 #include <tendril/core/log.h>
+#include <tendril/dist/launch/command_line.h>
 #include <tendril/dist/launch/config.h>
 #include <tendril/dist/launch/estimate.h>
 #include <tendril/dist/launch/help.h>
@@ -65,6 +66,10 @@ int write_config_command(std::vector<std::string> words, const Environment& envi
 }
 
 int launch_command(const std::vector<std::string>& words, const Environment& environment) {
+  if (read_command_line(words).wants_help) {
+    print(help_text());
+    return 0;
+  }
   const LaunchConfig config = read_config(words, environment);
   if (config.quiet) set_log_level(LogLevel::error);
   const Plan plan = make_plan(config, environment, this_machine(environment));
@@ -81,7 +86,7 @@ int launch_command(const std::vector<std::string>& words, const Environment& env
 int run(const std::vector<std::string>& words) {
   const Environment environment = current_environment();
   const std::vector<std::string> rest(words.begin() + (words.empty() ? 0 : 1), words.end());
-  if (words.empty() || words[0] == "-h" || words[0] == "--help") {
+  if (words.empty()) {
     print(help_text());
     return 0;
   }

@@ -16,6 +16,7 @@
 #include <tendril/core/error.h>
 #include <tendril/core/log.h>
 #include <tendril/dist/launch/guardian.h>
+#include <tendril/dist/launch/process_table.h>
 #include <tendril/dist/launch/start_child.h>
 
 namespace tendril::launch {
@@ -63,6 +64,7 @@ struct Child {
   const ChildSpec* spec = nullptr;
   pid_t process = -1;  // and its group; -1 once it has ended
   std::unique_ptr<OutputStream> out, err;
+  bool was_told_to_kill = false;  // of one that manages children
 };
 
 std::string describe_end(const siginfo_t& end) {
@@ -83,7 +85,7 @@ class Supervisor {
   Supervisor& operator=(const Supervisor&) = delete;
 
   void start(const ChildSpec& spec) {
-    Child child{&spec, -1, open_stream(spec, 1), open_stream(spec, 2)};
+    Child child{&spec, -1, open_stream(spec, 1), open_stream(spec, 2), false};
     StartOptions options{.signal_mask = signals_.mask_before()};
     if (child.out) options.stdout_fd = child.out->write_end();
     if (child.err) options.stderr_fd = child.err->write_end();
@@ -147,27 +149,44 @@ class Supervisor {
       if (polled[i + 1].revents != 0) streams[i]->pump();
   }
 
-  // To the child's whole group; mpirun passes it on to the ranks itself.
+  // To the child's whole group.
   static void send(const Child& child, int signal) {
     if (child.process > 0) ::kill(-child.process, signal);
   }
 
+  // mpirun would answer SIGTERM by killing its ranks a second later. So what the user sends goes to
+  // its ranks on this machine, who may need longer, for a last checkpoint say; when they end, so do
+  // mpirun and the ranks of other machines.
+  static void send_to_ranks(const Child& child, int signal) {
+    if (!child.spec->manages_children) return send(child, signal);
+    for (const ProcessEntry& entry : living_processes())
+      if (entry.parent == child.process)
+        ::kill(entry.group == entry.process ? -entry.group : entry.process, signal);
+  }
+
   void begin_end(int signal) {
-    for (const Child& child : children_) send(child, signal);
+    for (const Child& child : children_) send_to_ranks(child, signal);
     if (!deadline_) deadline_ = Clock::now() + timeout_;
   }
 
+  // mpirun kills its ranks on all machines when SIGTERM reaches it, and gets the time for that.
   void kill_all() {
-    for (const Child& child : children_)
-      if (child.process > 0)
-        log_warning("[launch] ", child.spec->label, " did not end in time and is killed");
-    for (const Child& child : children_) send(child, SIGKILL);
+    constexpr std::chrono::seconds kManagerTime{10};
     deadline_.reset();
+    for (Child& child : children_) {
+      if (child.process < 0) continue;
+      log_warning("[launch] ", child.spec->label, " did not end in time and is killed");
+      const bool is_first = child.spec->manages_children && !child.was_told_to_kill;
+      if (is_first) deadline_ = Clock::now() + kManagerTime;
+      child.was_told_to_kill = true;
+      if (!is_first) send_to_ranks(child, SIGKILL);
+      send(child, is_first ? SIGTERM : SIGKILL);
+    }
   }
 
   void handle(int signal) {
     if (signal == SIGUSR1 || signal == SIGUSR2) {
-      for (const Child& child : children_) send(child, signal);
+      for (const Child& child : children_) send_to_ranks(child, signal);
     } else if (signal != SIGCHLD) {
       result_.was_asked_to_end = true;
       begin_end(signal);

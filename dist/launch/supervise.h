@@ -20,8 +20,8 @@ struct ChildSpec {
   Environment environment;            // all of it
   MarkLine mark_stdout, mark_stderr;  // empty: the child writes to the launcher's own
   std::string log_folder;             // gets files "stdout" and "stderr"; "" for none
-  /// Its own children are in other process groups (mpirun's ranks): it ends them when SIGTERM
-  /// reaches it, and must live until it has.
+  /// Its own children are in other process groups (mpirun's ranks): signals go to them, and when
+  /// time is over it gets SIGTERM and kills them.
   bool manages_children = false;
 };
 
