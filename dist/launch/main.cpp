@@ -45,8 +45,8 @@ int write_config_command(std::vector<std::string> words, const Environment& envi
     } else if (words[i] == "--output") {
       TENDRIL_CHECK(i + 1 < words.size(), "[launch] --output needs a file");
       output = words[++i];
-    } else if (words[i] == "--key_table") {  // what docs/launch.md shows
-      print(key_table());
+    } else if (words[i] == "--key_table") {  // the tables of docs/launch.md
+      print(key_table() + "\n" + foreign_table());
       return 0;
     } else {
       flags.push_back(words[i]);

@@ -106,7 +106,7 @@ void OutputStream::write_lines() {
 }
 
 std::string retagged(const std::string& line, bool keep_mark) {
-  static const std::regex kTag(R"(^\[\d+,(\d+)\]<(?:stdout|stderr|stddiag)>: ?)");
+  static const std::regex kTag(R"(^\[\d+,(\d+)\]<(?:stdout|stderr|stddiag)>:)");
   std::smatch match;
   if (!std::regex_search(line, match, kTag)) return line;
   return (keep_mark ? "[" + match[1].str() + "] " : "") + match.suffix().str();

@@ -75,20 +75,29 @@ std::string key_table() {
   std::string text = "| Key | Default | Environment | Meaning |\n|---|---|---|---|\n";
   std::string title;
   for (const Key& key : keys()) {
+    const bool is_alias = key.use == Key::Use::alias;
+    if (key.use != Key::Use::used && !is_alias) continue;
     if (key.title != title) {
       title = key.title;
-      text += "| **" + title + "**" +
-              (key.section.empty() || key.section == "-" ? "" : " (`" + key.section + "`)") +
-              " | | | |\n";
+      const bool is_mapping = !key.section.empty() && key.section != "-";
+      text += "| **" + title + "**" + (is_mapping ? " (`" + key.section + "`)" : "") + " | | | |\n";
     }
-    const std::string use = key.use == Key::Use::ignored   ? "Ignored: "
-                            : key.use == Key::Use::refused ? "Refused: "
-                            : key.use == Key::Use::alias   ? "The same as "
-                                                           : "";
-    std::string defaults = key.default_text;
-    std::replace(defaults.begin(), defaults.end(), '|', ',');
-    text +=
-        "| " + key.name + " | " + defaults + " | " + key.variable + " | " + use + key.help + " |\n";
+    text += "| `" + key.name + "` | " + key.default_text + " | " + key.variable + " | " +
+            (is_alias ? "Old name of " : "") + key.help + " |\n";
+  }
+  return text;
+}
+
+std::string foreign_table() {
+  std::string text = "| Key | What happens | Why |\n|---|---|---|\n";
+  for (size_t i = 0; i < keys().size(); ++i) {
+    const Key& key = keys()[i];
+    const bool is_refused = key.use == Key::Use::refused;
+    if (!is_refused && key.use != Key::Use::ignored) continue;
+    std::string names = "`" + key.name + "`";
+    while (i + 1 < keys().size() && keys()[i + 1].help == key.help)  // one row for one reason
+      names += ", `" + keys()[++i].name + "`";
+    text += "| " + names + " | " + (is_refused ? "Error" : "ignored") + " | " + key.help + " |\n";
   }
   return text;
 }

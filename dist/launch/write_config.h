@@ -10,7 +10,8 @@ namespace tendril::launch {
 /// YAML. Keys that `config` sets are written out, the others as comments with their defaults.
 std::string config_text(const LaunchConfig& config);
 
-/// The same keys as a table in Markdown, for docs/launch.md.
+/// Tables in Markdown, for docs/launch.md: the keys that apply, and those that do not.
 std::string key_table();
+std::string foreign_table();
 
 }  // namespace tendril::launch

@@ -204,4 +204,10 @@ TEST_SUITE("launch_config") {
               key.name +
                   (key.name == "config_file" ? defaults.config_file : key.text(LaunchConfig())));
   }
+
+  TEST_CASE("docs/launch.md has the tables of keys as they are") {
+    const std::string text = read_text_file(std::string(TENDRIL_SOURCE_DIR) + "/docs/launch.md");
+    CHECK(contains_text(text, key_table()));
+    CHECK(contains_text(text, foreign_table()));
+  }
 }

@@ -1,6 +1,8 @@
 // What a configuration comes to: processes, commands, environments, and what contradicts itself.
 #include <doctest/doctest.h>
 
+#include <tendril/dist/launch/output.h>
+#include <tendril/dist/launch/run_plan.h>
 #include <tendril/dist/launch/slurm.h>
 #include <tendril/dist/launch/worker_environment.h>
 
@@ -402,5 +404,18 @@ TEST_SUITE("launch_plan") {
     CHECK(contains_text(problem({}), "no program is named"));
     CHECK(contains_text(problem({"/nonexistent/program"}), "there is no program"));
     CHECK(contains_text(problem({folder.file("train.sh")}), "make it executable"));
+  }
+
+  TEST_CASE("which output gets a mark") {
+    CHECK(tee_of("0", 0) == 0);
+    CHECK(tee_of("3", 5) == 3);
+    CHECK(tee_of("0:1,2:3", 2) == 3);
+    CHECK(tee_of("0:1,2:3", 1) == 0);
+    CHECK(contains_text(error_of([] { tee_of("4", 0); }), "must be 0, 1, 2 or 3; got 4"));
+    CHECK(contains_text(error_of([] { tee_of("0:1,2", 0); }), "local_rank:number"));
+    CHECK(retagged("[1,12]<stdout>:text\n", true) == "[12] text\n");
+    CHECK(retagged("[1,12]<stderr>:  indented\n", true) == "[12]   indented\n");
+    CHECK(retagged("[1,0]<stdout>:[1,2]<stdout>:x\n", false) == "[1,2]<stdout>:x\n");
+    CHECK(retagged("[1] text\n", true) == "[1] text\n");
   }
 }
