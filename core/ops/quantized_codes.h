@@ -100,28 +100,32 @@ template <bool kSigned>
 ISA_INLINE void write(const float* x, float largest, const QuantizedBlock& block,
                       const float* next) {
   const CodeBook& book = *block.book;
-  const int32_t zero = book.zero;
   const float scale = inverse_scale(largest);
-  uint8_t* const codes = block.codes;
   *block.absmax = largest;
   float magnitude[kSize];
-  int32_t cell[kSize];
+  int32_t level[kSize];  // at first the cell
   for (int i = 0; i < kSize; ++i) {
     const float y = x[i] * scale;
     const int32_t bits = __builtin_bit_cast(int32_t, y) & kMagnitude;
     magnitude[i] = __builtin_bit_cast(float, bits);
     const int32_t wanted = (bits >> CodeBook::kShift) - CodeBook::kFirstCell;
     const int32_t low = wanted > 0 ? wanted : 0;
-    cell[i] = low < CodeBook::kCells ? low : CodeBook::kCells - 1;
+    level[i] = low < CodeBook::kCells ? low : CodeBook::kCells - 1;
   }
   for (int i = 0; i < kSize; ++i) {
     if (i % 16 == 0) __builtin_prefetch(next + i);
-    const int32_t below = book.cells[cell[i]];
-    const int32_t nearest = below + (magnitude[i] > book.borders[below] ? 1 : 0);
-    const int32_t least = x[i] == 0.0f ? 0 : 1;
-    const int32_t level = nearest > least ? nearest : least;
-    const int32_t down = level < zero ? level : zero;  // there is no -1
-    codes[i] = static_cast<uint8_t>(x[i] < 0.0f ? zero - down : zero + level);
+    const int32_t below = book.cells[level[i]];
+    level[i] = below + (magnitude[i] > book.borders[below]);
+  }
+  const int32_t zero = book.zero, top = 255 - zero;
+  uint8_t* const codes = block.codes;
+  for (int i = 0; i < kSize; ++i) {
+    const int32_t bits = __builtin_bit_cast(int32_t, x[i]), sign = bits >> 31;  // 0 or -1
+    const int32_t least = (bits & kMagnitude) != 0;
+    const int32_t nearest = level[i] > least ? level[i] : least;
+    const int32_t most = top + (kSigned ? sign : 0);  // there is no -1
+    const int32_t bounded = nearest < most ? nearest : most;
+    codes[i] = static_cast<uint8_t>(zero + ((bounded ^ sign) - sign));
   }
 }
 

@@ -21,17 +21,30 @@ ISA_INLINE float largest_magnitude(const float* x) {
 
 ISA_INLINE bool is_finite(float x) { return x - x == 0.0f; }
 
+struct Largest {
+  int32_t first, second;  // bits
+};
+
+// The rule on a block, and the largest magnitudes of the new states.
 template <class Rule>
-ISA_INLINE void apply(float* p, const float* g, float* first, float* second, const Rule rule) {
+ISA_INLINE Largest apply(float* __restrict p, const float* __restrict g, float* __restrict first,
+                         float* __restrict second, const Rule rule) {
+  int32_t largest_first = 0, largest_second = 0;
 #pragma GCC ivdep
   for (int i = 0; i < kSize; ++i) {
     float s[2] = {first[i], Rule::kStates > 1 ? second[i] : 0.0f};
     const float stepped = rule(p[i], g[i], s);
     const bool usable = is_finite(s[0]) && is_finite(s[1]);
     p[i] = usable ? stepped : p[i];
-    first[i] = usable ? s[0] : 0.0f;
-    if constexpr (Rule::kStates > 1) second[i] = usable ? s[1] : 0.0f;
+    const float new_first = usable ? s[0] : 0.0f, new_second = usable ? s[1] : 0.0f;
+    const int32_t bits_first = __builtin_bit_cast(int32_t, new_first) & kMagnitude;
+    const int32_t bits_second = __builtin_bit_cast(int32_t, new_second) & kMagnitude;
+    largest_first = bits_first > largest_first ? bits_first : largest_first;
+    largest_second = bits_second > largest_second ? bits_second : largest_second;
+    first[i] = new_first;
+    if constexpr (Rule::kStates > 1) second[i] = new_second;
   }
+  return {largest_first, largest_second};
 }
 
 ISA_INLINE QuantizedBlock block_of(const QuantizedBlock& first, int64_t block) {
@@ -49,9 +62,9 @@ ISA_INLINE void step(int64_t blocks, float* p, const float* g, const QuantizedBl
     float *const first = numbers[0][b], *const second = numbers[kLast][b];
     read<Rule::kSigned[0]>(block_of(states[0], b), first);
     if constexpr (kStates > 1) read<Rule::kSigned[kLast]>(block_of(states[kLast], b), second);
-    apply(p + b * kSize, g + b * kSize, first, second, rule);
-    largest[0][b] = largest_magnitude(first);
-    if constexpr (kStates > 1) largest[kLast][b] = largest_magnitude(second);
+    const Largest bits = apply(p + b * kSize, g + b * kSize, first, second, rule);
+    largest[0][b] = __builtin_bit_cast(float, bits.first);
+    if constexpr (kStates > 1) largest[kLast][b] = __builtin_bit_cast(float, bits.second);
   }
   for (int64_t b = 0; b < blocks; ++b) {
     write<Rule::kSigned[0]>(numbers[0][b], largest[0][b], block_of(states[0], b),
