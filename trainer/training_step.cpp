@@ -6,6 +6,7 @@
 #include <tendril/nn/embedding.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/layerwise.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/training_loop.h>
 
@@ -66,6 +67,8 @@ Trainer::LossOutput Trainer::compute_loss(const TrainableModel& model, Batch& in
 Tensor Trainer::training_step(const TrainableModel& model, Batch& inputs,
                               std::optional<int64_t> num_items_in_batch) {
   model.module().train();
+  std::optional<NoiseLengths> lengths;  // until backward is done, which may recompute
+  if (args_.neftune_length == NeftuneLength::sequence) lengths.emplace(model.module(), inputs);
   inputs = to_device(std::move(inputs));
   LossOutput output;
   {
