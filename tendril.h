@@ -80,6 +80,7 @@
 #include <tendril/trainer/data/mapped_dataset.h>
 #include <tendril/trainer/data/text_dataset.h>
 #include <tendril/trainer/data/token_file_dataset.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/memory_estimate.h>
 #include <tendril/trainer/trainer.h>
 #endif
