@@ -42,12 +42,19 @@ uint64_t Distribution::seed_here(uint64_t seed) const {
   return seed + static_cast<uint64_t>(rank_) * kApart;
 }
 
+// Those who share one copy of the model.
+std::shared_ptr<dist::ProcessGroup> Distribution::shard_group(dist::ProcessGroup& group) const {
+  return group.split(plan_.shard_group_size > 0 ? rank_ / plan_.shard_group_size
+                                                : dist::LaunchEnvironment::read().node_rank);
+}
+
 void Distribution::spread(nn::Module& model) {
   data_parallel_.reset();
   sharded_.reset();
   plan_ = make_sharding_plan(args_, model, size_);
   const std::shared_ptr<dist::ProcessGroup> group = group_ ? group_ : dist::single_process_group();
   if (plan_.sharded) {
+    if (plan_.is_hybrid()) plan_.options.shard_group = shard_group(*group);
     if (needs_whole_parameters(args_.optim)) plan_.options.partition = dist::Partition::whole;
     sharded_ = std::make_unique<dist::FullySharded>(model, group, plan_.options);
     if (plan_.activation_checkpointing) model.set_gradient_checkpointing(true);

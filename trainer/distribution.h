@@ -77,6 +77,8 @@ class Distribution {
   std::vector<Tensor> gather_batches(const std::vector<Tensor>& batches) const;
 
  private:
+  std::shared_ptr<dist::ProcessGroup> shard_group(dist::ProcessGroup& group) const;
+
   const TrainingArguments& args_;
   std::shared_ptr<dist::ProcessGroup> group_;  // null: one process
   int rank_ = 0, size_ = 1, local_rank_ = 0;

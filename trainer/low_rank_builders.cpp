@@ -136,10 +136,10 @@ Built apollo_adamw(const TrainingArguments& args, const ParameterGroups& groups,
 }  // namespace
 
 Factories low_rank_factories() {
-  return {{"galore_adamw", galore_adamw},
-          {"galore_adamw_8bit", galore_adamw_8bit},
-          {"galore_adafactor", galore_adafactor},
-          {"apollo_adamw", apollo_adamw}};
+  return {{"galore_adamw", Reads::parameters, galore_adamw},
+          {"galore_adamw_8bit", Reads::parameters, galore_adamw_8bit},
+          {"galore_adafactor", Reads::parameters, galore_adafactor},
+          {"apollo_adamw", Reads::parameters, apollo_adamw}};
 }
 
 }  // namespace tendril::builders

@@ -4,7 +4,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <tendril/trainer/optim_args.h>
@@ -14,7 +13,19 @@ namespace tendril::builders {
 
 using Built = std::unique_ptr<optim::Optimizer>;
 using Factory = std::function<Built(const TrainingArguments&, const ParameterGroups&, OptimArgs&)>;
-using Factories = std::vector<std::pair<std::string, Factory>>;
+
+/// What a rule reads besides the element that it updates; sharding cuts parameters accordingly.
+enum class Reads {
+  elements,    // nothing: any part of a parameter can be updated on its own
+  parameters,  // the rest of the parameter: norms, rows and columns, projections, quantised blocks
+};
+
+struct NamedFactory {
+  std::string name;
+  Reads reads;
+  Factory build;
+};
+using Factories = std::vector<NamedFactory>;
 
 /// Those that need optim_target_modules.
 Factories low_rank_factories();

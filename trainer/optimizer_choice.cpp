@@ -15,6 +15,7 @@
 #include <tendril/optim/sgd.h>
 #include <tendril/optim/stable_adamw.h>
 #include <tendril/trainer/optimizer_builders.h>
+#include <tendril/trainer/sharding_plan.h>
 #include <tendril/trainer/target_modules.h>
 
 #include <algorithm>
@@ -204,24 +205,24 @@ optim::BackwardUpdateOptions backward_options(const TrainingArguments& args, Opt
 }
 
 Factories all_factories() {
-  Factories all = {{"adamw_torch", adamw},
-                   {"adamw_torch_fused", adamw},
-                   {"adam", adam},
-                   {"sgd", sgd},
-                   {"adagrad", adagrad},
-                   {"rmsprop", rmsprop},
-                   {"adafactor", adafactor},
-                   {"lion_32bit", lion},
-                   {"adamw_8bit", adamw_8bit},
-                   {"adamw_bnb_8bit", adamw_8bit},
-                   {"lion_8bit", lion_8bit},
-                   {"ademamix", ademamix},
-                   {"stable_adamw", stable_adamw},
-                   {"schedule_free_adamw", schedule_free_adamw},
-                   {"schedule_free_sgd", schedule_free_sgd},
-                   {"muon", muon},
-                   {"lomo", lomo},
-                   {"adalomo", adalomo}};
+  Factories all = {{"adamw_torch", Reads::elements, adamw},
+                   {"adamw_torch_fused", Reads::elements, adamw},
+                   {"adam", Reads::elements, adam},
+                   {"sgd", Reads::elements, sgd},
+                   {"adagrad", Reads::elements, adagrad},
+                   {"rmsprop", Reads::elements, rmsprop},
+                   {"adafactor", Reads::parameters, adafactor},
+                   {"lion_32bit", Reads::elements, lion},
+                   {"adamw_8bit", Reads::parameters, adamw_8bit},
+                   {"adamw_bnb_8bit", Reads::parameters, adamw_8bit},
+                   {"lion_8bit", Reads::parameters, lion_8bit},
+                   {"ademamix", Reads::elements, ademamix},
+                   {"stable_adamw", Reads::parameters, stable_adamw},
+                   {"schedule_free_adamw", Reads::elements, schedule_free_adamw},
+                   {"schedule_free_sgd", Reads::elements, schedule_free_sgd},
+                   {"muon", Reads::parameters, muon},
+                   {"lomo", Reads::elements, lomo},
+                   {"adalomo", Reads::parameters, adalomo}};
   for (auto& entry : low_rank_factories()) all.push_back(std::move(entry));
   return all;
 }
@@ -229,6 +230,19 @@ Factories all_factories() {
 const Factories& factories() {
   static const Factories known = all_factories();
   return known;
+}
+
+// The suffix of updates during backward does not matter.
+const NamedFactory& find_factory(const std::string& optim) {
+  std::string wanted = optim;
+  if (wanted.ends_with(kLayerwise)) wanted.resize(wanted.size() - std::string(kLayerwise).size());
+  std::string names;
+  for (const NamedFactory& factory : factories()) {
+    if (factory.name == wanted) return factory;
+    names += (names.empty() ? "" : ", ") + factory.name;
+  }
+  fail("[create_optimizer] unknown optim \"", optim, "\"; choose from ", names, ", each also with ",
+       kLayerwise, " for updates during backward");
 }
 
 }  // namespace
@@ -263,22 +277,23 @@ ParameterGroups parameter_groups(nn::Module& model, const std::vector<std::strin
 
 std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
                                                  const ParameterGroups& groups) {
+  const NamedFactory& factory = find_factory(args.optim);
   OptimArgs given(args);
-  const bool layerwise = is_layerwise(args.optim);
-  std::string wanted = args.optim;
-  if (wanted.ends_with(kLayerwise)) wanted.resize(wanted.size() - std::string(kLayerwise).size());
   std::optional<optim::BackwardUpdateOptions> in_backward;
-  if (layerwise) in_backward = backward_options(args, given);
-  std::string names;
-  for (const auto& [name, factory] : factories()) {
-    names += (names.empty() ? "" : ", ") + name;
-    if (name != wanted) continue;
-    Built optimizer = factory(args, groups, given);
-    if (in_backward) optimizer->update_in_backward(*in_backward);
-    return optimizer;
-  }
-  fail("[create_optimizer] unknown optim \"", args.optim, "\"; choose from ", names,
-       ", each also with ", kLayerwise, " for updates during backward");
+  if (is_layerwise(args.optim)) in_backward = backward_options(args, given);
+  Built optimizer = factory.build(args, groups, given);
+  if (in_backward) optimizer->update_in_backward(*in_backward);
+  return optimizer;
+}
+
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const NamedFactory& factory : factories()) names.push_back(factory.name);
+  return names;
+}
+
+bool needs_whole_parameters(const std::string& optim) {
+  return find_factory(optim).reads == Reads::parameters;
 }
 
 bool clips_in_two_passes(const TrainingArguments& args) {

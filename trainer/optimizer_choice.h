@@ -34,6 +34,10 @@ TENDRIL_API ParameterGroups parameter_groups(nn::Module& model,
 TENDRIL_API std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
                                                              const ParameterGroups& groups);
 
+/// All names of TrainingArguments::optim, without _layerwise. needs_whole_parameters()
+/// (trainer/sharding_plan.h) says of each how sharding must cut parameters.
+TENDRIL_API std::vector<std::string> optimizer_names();
+
 /// Error where the arguments ask for what cannot be done with gradients that an update during
 /// backward has freed already; a warning where max_grad_norm has no effect.
 TENDRIL_API void check_backward_updates(const TrainingArguments& args,

@@ -39,6 +39,7 @@ Trainer::Trainer(ModelInit model_init, TrainingArguments args, TrainerOptions op
 Trainer::~Trainer() = default;
 
 void Trainer::initialize() {
+  apply_launch_environment(args_, process_environment());
   args_.validate();
   check_options();
   distribution_ = std::make_unique<Distribution>(args_, options_.process_group);
