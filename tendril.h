@@ -17,6 +17,12 @@
 #include <tendril/core/safetensors.h>
 #include <tendril/core/tensor.h>
 #include <tendril/core/threads.h>
+#include <tendril/dist/data_parallel.h>
+#include <tendril/dist/environment.h>
+#include <tendril/dist/fully_sharded.h>
+#include <tendril/dist/in_process.h>
+#include <tendril/dist/process_group.h>
+#include <tendril/dist/sharded_checkpoint.h>
 #include <tendril/nn/attention.h>
 #include <tendril/nn/causal_lm.h>
 #include <tendril/nn/dropout.h>
@@ -74,6 +80,7 @@
 #include <tendril/trainer/data/mapped_dataset.h>
 #include <tendril/trainer/data/text_dataset.h>
 #include <tendril/trainer/data/token_file_dataset.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/memory_estimate.h>
 #include <tendril/trainer/trainer.h>
 #endif

@@ -2,6 +2,7 @@
 #include <tendril/core/allocator.h>
 #include <tendril/core/log.h>
 #include <tendril/trainer/distribution.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/memory_metrics.h>
 #include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/training_loop.h>
@@ -19,31 +20,6 @@ struct Current {
   T*& slot;
   Current(T*& slot, T& value) : slot(slot) { slot = &value; }
   ~Current() { slot = nullptr; }
-};
-
-// Noise on the embeddings while in scope, also when training ends with an error.
-class EmbeddingNoise {
- public:
-  EmbeddingNoise(nn::Module& model, std::optional<double> alpha) {
-    if (!alpha) return;
-    if (auto* language_model = dynamic_cast<nn::CausalLm*>(&model))
-      embedding_ = language_model->input_embedding();
-    TENDRIL_CHECK(embedding_,
-                  "[train] neftune_noise_alpha needs a CausalLm that says which its "
-                  "input_embedding() is; got ",
-                  model.type_name());
-    before_ = embedding_->noise_alpha();
-    embedding_->set_noise_alpha(*alpha);
-  }
-  ~EmbeddingNoise() {
-    if (embedding_) embedding_->set_noise_alpha(before_);
-  }
-  EmbeddingNoise(const EmbeddingNoise&) = delete;
-  EmbeddingNoise& operator=(const EmbeddingNoise&) = delete;
-
- private:
-  nn::Embedding* embedding_ = nullptr;
-  double before_ = 0.0;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <tendril/optim/clip.h>
 #include <tendril/optim/layerwise.h>
 #include <tendril/trainer/distribution.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/training_loop.h>
 
@@ -68,6 +69,8 @@ Tensor Trainer::training_step(const TrainableModel& model, Batch& inputs,
                               std::optional<int64_t> num_items_in_batch) {
   model.module().train();
   distribution_->before_forward();
+  std::optional<NoiseLengths> lengths;  // until backward is done, which may recompute
+  if (args_.neftune_length == NeftuneLength::sequence) lengths.emplace(model.module(), inputs);
   inputs = to_device(std::move(inputs));
   LossOutput output;
   {

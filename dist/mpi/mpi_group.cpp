@@ -2,14 +2,16 @@
 
 #include <tendril/dist/host_group.h>
 #include <tendril/dist/mpi/mpi_transport.h>
+#include <tendril/dist/watched_transport.h>
 
 namespace tendril::dist {
 
 std::shared_ptr<ProcessGroup> mpi_process_group(const InitOptions& options,
                                                 size_t max_message_bytes) {
   return HostGroup::create([&] {
-    return std::make_unique<mpi::MpiTransport>(
-        std::make_shared<mpi::Runtime>(options.timeout, max_message_bytes), mpi::Runtime::kWorld);
+    auto runtime = std::make_shared<mpi::Runtime>(options.timeout, max_message_bytes);
+    return watch_transport(
+        std::make_unique<mpi::MpiTransport>(std::move(runtime), mpi::Runtime::kWorld), options);
   });
 }
 

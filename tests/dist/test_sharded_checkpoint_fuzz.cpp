@@ -187,7 +187,7 @@ TEST_CASE_FIXTURE(Fixture, "a shard that is cut or damaged is refused or reads c
   shards::Manifest parsed = shards::Manifest::parse(manifest, manifest_path);
   std::mt19937_64 random(20263);
   int read = 0;
-  constexpr int kRounds = 2000;
+  constexpr int kRounds = 1200;
   for (int i = 0; i < kRounds; ++i) {
     const std::string bytes = damage(shard, random);
     write_bytes(shard_path, bytes);

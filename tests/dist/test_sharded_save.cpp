@@ -110,6 +110,20 @@ TEST_CASE_FIXTURE(Fixture, "a folder that cannot be made, or is of something els
   }
 }
 
+TEST_CASE_FIXTURE(Fixture, "ranks that see different folders are found out") {
+  const fs::path other = folder.path() / "other machine";
+  fs::create_directories(other);
+  Names errors(2);
+  run_ranks(2, [&](const std::shared_ptr<ProcessGroup>& group) {
+    const int rank = group->rank();
+    errors[static_cast<size_t>(rank)] = error_of([&] {
+      save_sharded(*group, rank == 0 ? checkpoint : other, part(2 * rank, 2 * rank + 2));
+    });
+  });
+  check_same(errors, {"rank 0: ", "/shard-00001-of-00002.safetensors is missing"});
+  CHECK(names_in(checkpoint).empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "a save takes the place of the one before; other files stay") {
   const StateDict old = sample_tensors(0), next = sample_tensors(1);
   save_cut(checkpoint, old, 2);
@@ -181,6 +195,7 @@ TEST_CASE_FIXTURE(Fixture, "a full disk on one rank is an error on all, and the 
       return std::vector<ShardedTensor>{
           {"w" + std::to_string(rank), rank == 1 ? large : small, {rank == 1 ? 2000 : 1}}};
     }));
+    if (names_in(checkpoint) != before) return 3;
     // All shards do, but the manifest does not.
     const bool told_again = report(errors_of_save(
         checkpoint, 3,
@@ -213,27 +228,34 @@ TEST_CASE_FIXTURE(Fixture, "a kill at any moment leaves the old checkpoint or th
   std::mt19937_64 random(11);
   int in_the_middle = 0, version = 0;
   // A busy machine may need more rounds for as many kills in the middle.
-  for (int round = 0; round < 100 || (round < 2000 && in_the_middle < 20); ++round) {
+  for (int round = 0; round < 30 || (round < 1000 && in_the_middle < 10); ++round) {
+    int saved[2];
+    REQUIRE(::pipe(saved) == 0);
     const pid_t child = start_child([&] {
-      for (int next = version + 1;; ++next)
-        save_cut(checkpoint, sample_tensors(next), 1 + next % 3, false,
+      for (int next = version + 1;; ++next) {
+        save_cut(checkpoint, sample_tensors(next), 1 + next / 2 % 3, false,
                  {{"version", std::to_string(next)}});
-      return 0;
+        if (::write(saved[1], "x", 1) != 1) return 1;
+      }
     });
     REQUIRE(child > 0);
-    ::usleep(static_cast<useconds_t>(500 + random() % 3000));
+    ::close(saved[1]);
+    char byte;
+    REQUIRE(::read(saved[0], &byte, 1) == 1);  // it is under way
+    ::usleep(static_cast<useconds_t>(random() % 2000));
     REQUIRE(::kill(child, SIGKILL) == 0);
+    ::close(saved[0]);
     REQUIRE(end_of_child(child) == -SIGKILL);  // it did not fail by itself
     const auto opened = ShardedCheckpoint::open(checkpoint, true);
     const int found = std::stoi(opened.metadata().at("version"));
     // A whole checkpoint is a manifest and a file per rank.
-    in_the_middle += names_in(checkpoint).size() > static_cast<size_t>(2 + found % 3);
+    in_the_middle += names_in(checkpoint).size() > static_cast<size_t>(2 + found / 2 % 3);
     REQUIRE(found >= version);
     REQUIRE(holds(opened, sample_tensors(found)));
     version = found;
   }
   // The kills did come while there was something to break.
-  CHECK(in_the_middle >= 20);
+  CHECK(in_the_middle >= 10);
   CHECK(version > 0);
 }
 

@@ -52,6 +52,7 @@ inline const std::vector<ArgumentSample> kArgumentSamples = {
     {"warmup_steps", "0.1"},
     {"warmup_ratio", "0.05"},
     {"neftune_noise_alpha", "5"},
+    {"neftune_length", "\"padded\""},
     {"bf16", "true"},
     {"fp16", "true"},
     {"bf16_full_eval", "true"},

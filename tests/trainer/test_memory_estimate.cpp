@@ -130,6 +130,26 @@ TEST_SUITE("memory_estimate") {
     CHECK(estimate("adamw_torch", "stochastic_rounding=true").optimizer == 8 * n);
   }
 
+  TEST_CASE("GaLore by hand, and what updates during backward") {
+    nn::models::Gpt2 model(small_config());
+    const int64_t n = model.parameter_count();
+    TrainingArguments args;
+    args.optim = "galore_adamw";
+    args.optim_args = "rank=8";
+    args.optim_target_modules = {"attn", "mlp"};
+    // Per block (m, n) = (192, 64), (64, 64), (256, 64), (256, 64): 4 r (2 m + n) bytes each.
+    const int64_t projected = 2 * 4 * 8 * (448 + 192 + 576 + 576);
+    CHECK(estimate_memory(model, args).optimizer == 8 * (n - 2 * 12 * 64 * 64) + projected);
+    CHECK(estimate_memory(model, args).gradients == 4 * n);
+    args.optim += "_layerwise";
+    CHECK(estimate_memory(model, args).optimizer == 8 * (n - 2 * 12 * 64 * 64) + projected);
+    CHECK(estimate_memory(model, args).gradients == 4 * 64 * 256);  // of a c_fc
+    args = {};
+    args.optim = "lomo";
+    CHECK(estimate_memory(model, args).optimizer == 0);
+    CHECK(estimate_memory(model, args).gradients == 4 * 64 * 256);
+  }
+
   TEST_CASE("frozen parameters have neither gradients nor state") {
     nn::models::Gpt2 model(small_config());
     const MemoryEstimate whole = estimate_memory(model, {});

@@ -25,7 +25,7 @@ foreach(ranks 2 3 4)
 endforeach()
 # Ranks 0 and 2, in either order: the operation, the step and the rank that is missed.
 foreach(fault timeout throw)
-  set(timeout "rank 1 on [^ ]+ did not come within 300 ms\n")
+  set(timeout "rank 1 on [^ ]+ did not come within 1500 ms\n")
   set(throw "rank 1 stops with an exception\n")
   set(zero "\\[barrier 2 in step 5\\] rank 0 on [^ ]+: [^\n]*${${fault}}")
   set(two "\\[barrier 2 in step 5\\] rank 2 on [^ ]+: [^\n]*${${fault}}")
