@@ -1,58 +1,18 @@
 #include <tendril/dist/host_collectives.h>
 
 #include <tendril/dist/cut.h>
-#include <tendril/dist/local_reduce.h>
+#include <tendril/dist/reducing_exchange.h>
 
 namespace tendril::dist::host {
 namespace {
 
-using Outgoing = std::vector<std::vector<ConstBytes>>;  // blocks for each rank
-using Incoming = std::vector<std::vector<Bytes>>;       // blocks from each rank
-
 // Below this, one exchange of everything is faster than one of parts and one of sums.
 constexpr int64_t kSmallBytes = 4096;
-constexpr size_t kAlignment = 64;
-
-size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 Bytes bytes_of(const Tensor& tensor, int64_t begin, int64_t count) {
   const int64_t element = size_of(tensor.dtype());
   return {static_cast<std::byte*>(tensor.raw_data()) + begin * element,
           static_cast<size_t>(count * element)};
-}
-
-// Numbers that this rank adds up.
-struct Summand {
-  Bytes mine, out;
-  int64_t count;
-  DType from, to;
-};
-
-// `outgoing` says what this rank sends to the others, in the blocks in which they add it up.
-void exchange_and_reduce(Transport& transport, const Outgoing& outgoing,
-                         const std::vector<Summand>& summands, ReduceOp op) {
-  const auto ranks = static_cast<size_t>(transport.size());
-  const auto own = static_cast<size_t>(transport.rank());
-  size_t stride = 0;  // bytes from one rank
-  for (const Summand& summand : summands) stride += aligned(summand.mine.size());
-  const Tensor memory = Tensor::empty({static_cast<int64_t>(stride * (ranks - 1))}, u8);
-  auto* next = static_cast<std::byte*>(memory.raw_data());
-  Incoming incoming(ranks);
-  for (size_t rank = 0; rank < ranks; ++rank) {
-    if (rank == own) continue;
-    for (const Summand& summand : summands) {
-      incoming[rank].emplace_back(next, summand.mine.size());
-      next += aligned(summand.mine.size());
-    }
-  }
-  transport.all_to_all(outgoing, incoming);
-  std::vector<const void*> sources(ranks);
-  for (size_t i = 0; i < summands.size(); ++i) {
-    const Summand& s = summands[i];
-    for (size_t rank = 0; rank < ranks; ++rank)
-      sources[rank] = rank == own ? s.mine.data() : incoming[rank][i].data();
-    reduce_locally({sources.data(), transport.size(), s.out.data(), s.count, s.from, s.to, op});
-  }
 }
 
 // Everything to everyone, who all form the same sums.
@@ -62,11 +22,11 @@ void all_reduce_small(Transport& transport, const std::vector<Tensor>& tensors, 
   for (const Tensor& tensor : tensors) {
     const Bytes bytes = host::bytes_of(tensor);
     blocks.emplace_back(bytes);
-    summands.push_back({bytes, bytes, tensor.numel(), tensor.dtype(), tensor.dtype()});
+    summands.push_back({bytes, bytes, tensor.dtype(), tensor.dtype()});
   }
   Outgoing outgoing(static_cast<size_t>(transport.size()), blocks);
   outgoing[static_cast<size_t>(transport.rank())].clear();
-  exchange_and_reduce(transport, outgoing, summands, op);
+  add_up(transport, outgoing, summands, op);
 }
 
 Bytes part_of(const Piece& piece, size_t rank) {
@@ -110,9 +70,9 @@ void all_reduce(Transport& transport, const std::vector<Tensor>& tensors, Reduce
   for (const Stretch& s : cut_together(tensors, transport.rank(), ranks)) {
     const Tensor& tensor = tensors[s.tensor];
     const Bytes block = bytes_of(tensor, s.begin, s.count);
-    summands.push_back({block, block, s.count, tensor.dtype(), tensor.dtype()});
+    summands.push_back({block, block, tensor.dtype(), tensor.dtype()});
   }
-  exchange_and_reduce(transport, outgoing, summands, op);
+  add_up(transport, outgoing, summands, op);
 
   outgoing.assign(static_cast<size_t>(ranks), {parts[own].begin(), parts[own].end()});
   outgoing[own].clear();
@@ -127,10 +87,10 @@ void reduce_scatter(Transport& transport, const std::vector<Piece>& pieces, Redu
   for (const Piece& piece : pieces) {
     for (size_t rank = 0; rank < outgoing.size(); ++rank)
       if (rank != own) outgoing[rank].emplace_back(part_of(piece, rank));
-    summands.push_back({part_of(piece, own), bytes_of(piece.part), piece.part.numel(),
-                        piece.whole.dtype(), piece.part.dtype()});
+    summands.push_back(
+        {part_of(piece, own), bytes_of(piece.part), piece.whole.dtype(), piece.part.dtype()});
   }
-  exchange_and_reduce(transport, outgoing, summands, op);
+  add_up(transport, outgoing, summands, op);
 }
 
 void all_gather(Transport& transport, const std::vector<Piece>& pieces) {

@@ -105,6 +105,8 @@ class TENDRIL_API ProcessGroup {
   /// into `output`, both in the order of the ranks.
   Work all_to_all(const Tensor& output, std::vector<int64_t> output_counts, const Tensor& input,
                   std::vector<int64_t> input_counts);
+  /// A send may wait for its recv, and what is called after it with it: of two ranks that exchange
+  /// tensors, one receives first.
   Work send(const Tensor& tensor, int to);
   Work recv(const Tensor& tensor, int from);
   Work barrier();

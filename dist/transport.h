@@ -22,7 +22,8 @@ class Transport {
   virtual int size() const = 0;
 
   /// send[r] goes to rank r, recv[r] comes from it; entry rank() is copied. Lists of blocks per
-  /// rank, so that several tensors travel together without being packed by the caller.
+  /// rank, so that several tensors travel together without being packed by the caller. What one
+  /// rank sends in a list of blocks the other receives in one with the same sizes.
   virtual void all_to_all(const std::vector<std::vector<ConstBytes>>& send,
                           const std::vector<std::vector<Bytes>>& recv) = 0;
   virtual void broadcast(const std::vector<Bytes>& blocks, int root) = 0;

@@ -5,6 +5,9 @@
 
 has_header() { echo "#include <$1>" | "${CXX:-c++}" -E -x c++ -I/usr/include/eigen3 - > /dev/null 2>&1; }
 
+# MPI's header lies where its own compiler looks. Another MPI than Debian's serves as well.
+has_mpi_header() { echo '#include <mpi.h>' | mpicc -E -x c - > /dev/null 2>&1; }
+
 # Looks for the things themselves, so that tools that did not come from a package count too.
 missing_packages() {
   local compiler=yes
@@ -19,6 +22,8 @@ missing_packages() {
   if [ "$1" != build ]; then
     header doctest/doctest.h doctest-dev
     header benchmark/benchmark.h libbenchmark-dev
+    has_mpi_header || echo libopenmpi-dev
+    command -v mpiexec > /dev/null || echo openmpi-bin
   fi
   if [ "$1" = tsan ]; then
     command -v clang++ > /dev/null || echo clang
@@ -29,7 +34,7 @@ missing_packages() {
 apt_install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
 
 # Whether all of them only make things faster (ccache) or belong to a part that CMake leaves out without.
-only_conveniences() { ! printf '%s\n' "$@" | grep -qvxE 'ccache|libbenchmark-dev'; }
+only_conveniences() { ! printf '%s\n' "$@" | grep -qvxE 'ccache|libbenchmark-dev|libopenmpi-dev|openmpi-bin'; }
 
 install_packages() {
   local as_root=()

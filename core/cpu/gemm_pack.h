@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstring>
+#include <utility>
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
@@ -30,25 +31,32 @@ TENDRIL_UNIT_VECTORS(int64_t, 4)
 TENDRIL_UNIT_VECTORS(int64_t, 2)
 #undef TENDRIL_UNIT_VECTORS
 
+// Elements `start`, start + 1, ... of a and b by turns. Clang and GCC have no shuffle in common
+// before GCC 12.
+template <int start, int L, class Vector, int... i>
+ISA_INLINE Vector interleave(const Vector& a, const Vector& b, std::integer_sequence<int, i...>) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, (i % 2 * L + start + i / 2)...);
+#else
+  return __builtin_shuffle(a, b, Vector{(i % 2 * L + start + i / 2)...});
+#endif
+}
+
 // L x L transposition in registers: log2(L) rounds of interleaving row i with row i + L / 2.
 template <class Unit, int L>
 ISA_INLINE void transpose_square(const char* source, int64_t row_bytes, Unit* target,
                                  int64_t target_stride) {
   using Vector = typename UnitVectors<sizeof(Unit), L>::Vector;
   Vector rows[L], next[L];
-  Vector low_half, high_half;
-  for (int i = 0; i < L / 2; ++i) {
-    low_half[2 * i] = i, low_half[2 * i + 1] = L + i;
-    high_half[2 * i] = L / 2 + i, high_half[2 * i + 1] = L + L / 2 + i;
-  }
+  constexpr std::make_integer_sequence<int, L> kIndices;
 #pragma GCC unroll 16
   for (int i = 0; i < L; ++i) rows[i] = *reinterpret_cast<const Vector*>(source + i * row_bytes);
 #pragma GCC unroll 4
   for (int round = 1; round < L; round *= 2) {
 #pragma GCC unroll 16
     for (int i = 0; i < L / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(rows[i], rows[i + L / 2], low_half);
-      next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + L / 2], high_half);
+      next[2 * i] = interleave<0, L>(rows[i], rows[i + L / 2], kIndices);
+      next[2 * i + 1] = interleave<L / 2, L>(rows[i], rows[i + L / 2], kIndices);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i) rows[i] = next[i];

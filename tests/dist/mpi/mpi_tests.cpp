@@ -62,17 +62,17 @@ int collectives() {
 // mpirun ends all processes when one has left after a fault.
 int faults(bool by_exception) {
   try {
-    const auto group = mpi_process_group(with_timeout(by_exception ? 60'000ms : 300ms));
+    const auto group = mpi_process_group(with_timeout(by_exception ? 60'000ms : 1500ms));
     group->set_step(5);
     group->all_reduce(ones({3000})).wait();
     if (group->rank() == 1) {
       if (by_exception) fail("[my model] out of luck");
-      std::this_thread::sleep_for(600ms);
+      std::this_thread::sleep_for(3s);
     }
     group->barrier().wait();
     std::printf("the barrier was passed\n");
   } catch (const Error& error) {
-    std::printf("%s;\n", error.what());
+    std::printf("%s\n", error.what());
     std::fflush(stdout);
     std::this_thread::sleep_for(1s);
   }
