@@ -129,6 +129,11 @@ void NcclEngine::remove(NcclCommunicator& communicator) {
   std::erase(communicators_, &communicator);
 }
 
+size_t NcclEngine::communicator_count() {
+  const std::lock_guard lock(communicators_mutex_);
+  return communicators_.size();
+}
+
 void NcclEngine::check(const std::string& label) const {
   const std::string failure = monitor_->failure();
   TENDRIL_CHECK(failure.empty(), "[", label, "] ", failure);

@@ -53,6 +53,7 @@ class NcclEngine : public std::enable_shared_from_this<NcclEngine> {
   /// Watched, and aborted when the job fails, until it is removed.
   void add(NcclCommunicator& communicator);
   void remove(NcclCommunicator& communicator);
+  size_t communicator_count();
 
   /// Queues work: `body` runs with stream() as the current one, behind what was current before.
   Work run(NcclOperation operation, const std::function<void()>& body);
