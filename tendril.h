@@ -17,6 +17,12 @@
 #include <tendril/core/safetensors.h>
 #include <tendril/core/tensor.h>
 #include <tendril/core/threads.h>
+#include <tendril/dist/data_parallel.h>
+#include <tendril/dist/environment.h>
+#include <tendril/dist/fully_sharded.h>
+#include <tendril/dist/in_process.h>
+#include <tendril/dist/process_group.h>
+#include <tendril/dist/sharded_checkpoint.h>
 #include <tendril/nn/attention.h>
 #include <tendril/nn/causal_lm.h>
 #include <tendril/nn/dropout.h>
@@ -38,8 +44,10 @@
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
+#include <tendril/optim/apollo.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/galore.h>
+#include <tendril/optim/galore_adamw_8bit.h>
 #include <tendril/optim/grad_scaler.h>
 #include <tendril/optim/grouped.h>
 #include <tendril/optim/layerwise.h>
@@ -49,6 +57,7 @@
 #include <tendril/optim/lr_scheduler.h>
 #include <tendril/optim/muon.h>
 #include <tendril/optim/optimizer.h>
+#include <tendril/optim/projected.h>
 #include <tendril/optim/projection.h>
 #include <tendril/optim/quantized_states.h>
 #include <tendril/optim/rmsprop.h>
@@ -71,6 +80,7 @@
 #include <tendril/trainer/data/mapped_dataset.h>
 #include <tendril/trainer/data/text_dataset.h>
 #include <tendril/trainer/data/token_file_dataset.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/memory_estimate.h>
 #include <tendril/trainer/trainer.h>
 #endif

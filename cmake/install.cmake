@@ -11,6 +11,7 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tendril)
 foreach(folder ${TENDRIL_FOLDERS})
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
        ${PROJECT_SOURCE_DIR}/${folder}/*.h ${PROJECT_SOURCE_DIR}/${folder}/*.def)
+  list(FILTER headers EXCLUDE REGEX "^dist/launch/")  # the launcher's own
   foreach(header ${headers})
     cmake_path(GET header PARENT_PATH header_dir)
     install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/tendril/${header_dir})

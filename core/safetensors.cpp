@@ -5,10 +5,8 @@
 #include <unordered_map>
 
 #include <tendril/core/file.h>
-#include <tendril/core/json.h>
-#include <tendril/core/ops/copy.h>
 #include <tendril/core/safetensors_header.h>
-#include <tendril/core/strided.h>
+#include <tendril/core/safetensors_writer.h>
 
 namespace tendril {
 
@@ -92,112 +90,16 @@ std::map<std::string, Tensor> load_safetensors(const std::string& path) {
   return result;
 }
 
-// ---- writing
-
-namespace {
-
-using Entry = std::pair<const std::string, Tensor>;
-
-std::vector<const Entry*> in_file_order(const std::map<std::string, Tensor>& tensors) {
-  std::vector<const Entry*> order;
-  for (const Entry& entry : tensors) {
-    const auto& [name, tensor] = entry;
-    TENDRIL_CHECK(name != "__metadata__",
-                  "[save_safetensors] \"__metadata__\" cannot be a tensor's name");
-    TENDRIL_CHECK(tensor.defined(), "[save_safetensors] tensor ", name, " is undefined");
-    order.push_back(&entry);
-  }
-  // Widest elements first: then each tensor starts at a multiple of its element size. The map is
-  // sorted by name, which the stable sort keeps.
-  std::stable_sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
-    return size_of(a->second.dtype()) > size_of(b->second.dtype());
-  });
-  return order;
-}
-
-std::string header_text(const std::vector<const Entry*>& order,
-                        const std::map<std::string, std::string>& metadata) {
-  std::string text = "{";
-  const auto member = [&](const std::string& name, const Json& value) {
-    if (text.size() > 1) text += ',';
-    text += json_quote(name);
-    text += ':';
-    text += value.dump();
-  };
-  if (!metadata.empty()) {
-    Json strings = Json::object();
-    for (const auto& [key, value] : metadata) strings.set(key, value);
-    member("__metadata__", strings);
-  }
-  int64_t offset = 0;
-  for (const Entry* entry : order) {
-    const Tensor& tensor = entry->second;
-    Json shape = Json::array();
-    for (const int64_t size : tensor.shape()) shape.push_back(size);
-    const int64_t end = offset + tensor.nbytes();
-    Json description = Json::object();
-    description.set("dtype", detail::safetensors_type_name(tensor.dtype()));
-    description.set("shape", std::move(shape));
-    description.set("data_offsets", Json::Array{offset, end});
-    member(entry->first, description);
-    offset = end;
-  }
-  text += "}";
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  TENDRIL_CHECK(text.size() <= detail::kMaxSafetensorsHeader,
-                "[save_safetensors] the header would have ", text.size(), " bytes; at most ",
-                detail::kMaxSafetensorsHeader,
-                " are allowed; split the tensors over several files");
-  return text;
-}
-
-// Elements in row-major order through a buffer; Word is an unsigned integer of the element's size.
-template <class Word>
-void write_strided(AtomicFile& file, const Tensor& tensor) {
-  const Word* data = static_cast<const Word*>(tensor.raw_data());
-  std::vector<Word> buffer;
-  buffer.reserve(static_cast<size_t>(std::min<int64_t>(tensor.numel(), 1 << 16)));
-  for_each_offset(tensor.shape(), tensor.strides(), [&](int64_t offset) {
-    buffer.push_back(data[offset]);
-    if (buffer.size() < buffer.capacity()) return;
-    file.write(buffer.data(), buffer.size() * sizeof(Word));
-    buffer.clear();
-  });
-  file.write(buffer.data(), buffer.size() * sizeof(Word));
-}
-
-void write_numbers(AtomicFile& file, const Tensor& tensor) {
-  if (!tensor.device().is_cpu()) {  // one tensor at a time: the host needs no room for all
-    const Tensor here = Tensor::empty(tensor.shape(), tensor.dtype());
-    ops::copy(here, tensor);
-    return write_numbers(file, here);
-  }
-  if (tensor.is_contiguous())
-    return file.write(tensor.raw_data(), static_cast<size_t>(tensor.nbytes()));
-  switch (size_of(tensor.dtype())) {
-    case 8:
-      return write_strided<uint64_t>(file, tensor);
-    case 4:
-      return write_strided<uint32_t>(file, tensor);
-    case 2:
-      return write_strided<uint16_t>(file, tensor);
-    default:
-      return write_strided<uint8_t>(file, tensor);
-  }
-}
-
-}  // namespace
-
 void save_safetensors(const std::string& path, const std::map<std::string, Tensor>& tensors,
                       const std::map<std::string, std::string>& metadata) {
-  const auto order = in_file_order(tensors);
-  const std::string header = header_text(order, metadata);
-  AtomicFile file(path);
-  const uint64_t length = header.size();
-  file.write(&length, sizeof length);
-  file.write(header);
-  for (const Entry* entry : order) write_numbers(file, entry->second);
-  file.commit();
+  std::vector<SafetensorsWriter::Entry> entries;
+  for (const auto& [name, tensor] : tensors) {
+    TENDRIL_CHECK(tensor.defined(), "[save_safetensors] tensor ", name, " is undefined");
+    entries.push_back({name, tensor.dtype(), tensor.shape()});
+  }
+  SafetensorsWriter writer(path, std::move(entries), metadata);
+  for (const auto& entry : writer.entries()) writer.write(tensors.at(entry.name));
+  writer.commit();
 }
 
 }  // namespace tendril

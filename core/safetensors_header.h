@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include <tendril/core/api.h>
 #include <tendril/core/dtype.h>
 
 namespace tendril::detail {
@@ -34,10 +35,11 @@ struct SafetensorsHeader {
 
 /// Applies the rules in the order of the format's reference implementation; Error names the first
 /// broken one.
-SafetensorsHeader parse_safetensors_header(std::string_view file, const std::string& path);
+TENDRIL_API SafetensorsHeader parse_safetensors_header(std::string_view file,
+                                                       const std::string& path);
 
 /// The format's name of a Tensor's dtype, "F32".
-const char* safetensors_type_name(DType dtype);
+TENDRIL_API const char* safetensors_type_name(DType dtype);
 
 /// The header's text is limited to this many bytes, on reading and writing.
 inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;

@@ -35,6 +35,7 @@ class TENDRIL_API DistributedDataParallel {
   /// While it lives, backward passes add to .grad without exchange; the first pass after it
   /// exchanges the sums.
   NoSync no_sync() { return reducer_->no_sync(); }
+  GradientReducer& reducer() { return *reducer_; }
   /// Buffers of rank 0 everywhere, if the options say so.
   void sync_buffers();
   size_t bucket_count() const;

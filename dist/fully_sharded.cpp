@@ -74,6 +74,7 @@ std::vector<Tensor> FullySharded::parameters() const {
 const std::vector<ShardInfo>& FullySharded::shards() const { return engine_->shards(); }
 
 NoSync FullySharded::no_sync() { return engine_->reducer().no_sync(); }
+GradientReducer& FullySharded::reducer() { return engine_->reducer(); }
 
 double FullySharded::grad_norm(double norm_type) const {
   const bool is_two = norm_type == 2.0;
@@ -92,7 +93,7 @@ double FullySharded::grad_norm(double norm_type) const {
   engine_->shard_group().all_reduce(sums).wait();
   if (!is_two) engine_->shard_group().all_reduce(largest, ReduceOp::max).wait();
   const std::vector<double> summed = sums.to_vector<double>();
-  if (is_two) return static_cast<double>(static_cast<float>(std::sqrt(summed[0])));
+  if (is_two) return std::sqrt(summed[0]);
   return summed[1] + largest.item<double>();
 }
 

@@ -125,10 +125,9 @@ class TENDRIL_API FullySharded {
   /// While it lives, backward passes keep whole gradients and exchange nothing; the first pass
   /// after it exchanges the sums.
   NoSync no_sync();
+  GradientReducer& reducer();
 
-  /// The norm of all gradients of all ranks, rounded to f32 so that it does not depend on how they
-  /// are cut; when it is above max_norm, all are scaled by max_norm / (norm + 1e-6). Collective. As
-  /// in optim::clip_grad_norm, gradients stay as they are when it is not finite.
+  /// As optim::clip_grad_norm, for the gradients of all ranks. Collective.
   double clip_grad_norm(double max_norm, double norm_type = 2.0);
   double grad_norm(double norm_type = 2.0) const;
 

@@ -12,7 +12,6 @@ void ShardedUnit::start_gather(ProcessGroup& shard_group) {
     const Tensor& whole = parameter.whole;
     if (parameter.part_version != info.part.storage()->version())
       whole.bump_version();  // what the tape has saved of it is gone
-    parameter.part_version = info.part.storage()->version();
     parameter.whole_version = whole.storage()->version();
     if (!parameter.memory.defined())
       parameter.memory = Tensor::empty(whole.shape(), whole.dtype(), whole.device());
@@ -32,6 +31,8 @@ void ShardedUnit::start_gather(ProcessGroup& shard_group) {
 void ShardedUnit::finish_gather() {
   work_.wait();
   work_ = {};
+  for (ShardedParameter& parameter : parameters_)  // gathering may count as a change of its memory
+    parameter.part_version = parameter.info.part.storage()->version();
   state_ = State::gathered;
 }
 

@@ -24,15 +24,24 @@ class TENDRIL_API Embedding : public Module {
 
   const Tensor& weight() const { return weight_; }
 
-  /// NEFTune (Jain et al. 2023): in training mode, noise drawn uniformly from +-alpha / sqrt(T C)
-  /// is added to each element of the result (B, T, C). 0, as at first, adds none.
+  /// NEFTune (Jain et al. 2023): in training mode, noise drawn uniformly from +-alpha / sqrt(L C)
+  /// is added to each element of the result (..., T, C). L is T, unless set_noise_lengths() says
+  /// better. 0, as at first, adds none. The noise is on what is looked up, not on the table: a head
+  /// that shares the table does not see it.
   void set_noise_alpha(double alpha);
   double noise_alpha() const { return noise_alpha_; }
+  /// For indices (..., T) of this shape: the number of tokens of the sequence that each position
+  /// belongs to, 0 for padding, which gets no noise. They hold until the next call, so that a
+  /// recomputation in backward sees them too; an undefined tensor ends it.
+  void set_noise_lengths(Tensor lengths);
 
  private:
+  Tensor noise_bound(const Tensor& indices) const;
+
   Tensor weight_;
   std::optional<int64_t> padding_idx_;
   double noise_alpha_ = 0.0;
+  Tensor noise_lengths_;  // undefined: T
 };
 
 }  // namespace tendril::nn

@@ -10,7 +10,16 @@
 namespace tendril::optim {
 namespace {
 
-Tensor root_mean_square(const Tensor& x) { return sqrt(mean(square(x))); }
+// Of what part(piece) gives for the pieces of a tensor like x.
+template <class Part>
+Tensor root_mean_square(const Tensor& x, const Part& part) {
+  Tensor total;
+  for_each_piece(x, [&](const Piece& piece) {
+    const Tensor squares = sum(square(part(piece)));
+    total = total.defined() ? total + squares : squares;
+  });
+  return sqrt(total / static_cast<double>(std::max<int64_t>(1, x.numel())));
+}
 
 // mean = decay * mean + (1 - decay) * x, in place.
 void average(const Tensor& mean, const Tensor& x, double decay) {
@@ -22,14 +31,6 @@ Shape without_axis(const Shape& shape, int64_t axis) {
   for (int64_t i = 0, j = 0; i < shape.rank(); ++i)
     if (i != axis) rest[j++] = shape[i];
   return rest;
-}
-
-// The gradient over the root of its second moment.
-Tensor scaled_gradient(const Tensor& gradient, std::span<const Tensor> states) {
-  const Tensor& first = states[0];
-  if (gradient.rank() < 2) return gradient * rsqrt(first);
-  const Tensor rows = rsqrt(first / mean(first, {-1}, /*keepdim=*/true));
-  return gradient * unsqueeze(rows, -1) * unsqueeze(rsqrt(states[1]), -2);
 }
 
 }  // namespace
@@ -68,29 +69,66 @@ Tensor adafactor_rate(const AdafactorOptions& options, double lr, int64_t step,
   const double own = std::min(options.warmup_init ? 1e-6 * t : 1e-2, 1.0 / std::sqrt(t));
   const Tensor rate = full({}, options.relative_step ? own : lr, value.dtype(), value.device());
   if (!options.scale_parameter) return rate;
-  return rate * clamp_min(root_mean_square(value), options.eps_scale);
+  const Tensor size = root_mean_square(value, [&](const Piece& piece) { return piece.of(value); });
+  return rate * clamp_min(size, options.eps_scale);
 }
 
 void enter_squares(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
                    std::span<const Tensor> states) {
   const double decay = 1.0 - std::pow(static_cast<double>(step), options.decay_rate);
-  const Tensor squares = square(gradient);
+  const auto squares_of = [&](const Tensor& x) { return square(to(x, states[0].dtype())); };
   if (gradient.rank() < 2) {
-    average(states[0], squares + options.eps_square, decay);
+    average(states[0], squares_of(gradient) + options.eps_square, decay);
     return;
   }
-  average(states[0], mean(squares, {-1}) + options.eps_square, decay);
-  average(states[1], mean(squares, {-2}) + options.eps_square, decay);
+  Tensor columns;  // sums
+  for_each_piece(gradient, [&](const Piece& piece) {
+    const Tensor squares = squares_of(piece.of(gradient));
+    average(piece.of(states[0]), mean(squares, {-1}) + options.eps_square, decay);
+    const Tensor sums = sum(squares, {-2});
+    columns = columns.defined() ? columns + sums : sums;
+  });
+  average(states[1], columns / static_cast<double>(gradient.size(-2)) + options.eps_square, decay);
+}
+
+std::vector<Tensor> gradient_factors(int64_t rank, std::span<const Tensor> states) {
+  const Tensor& first = states[0];
+  if (rank < 2) return {rsqrt(first)};
+  const Tensor rows = rsqrt(first / mean(first, {-1}, /*keepdim=*/true));
+  return {unsqueeze(rows, -1), unsqueeze(rsqrt(states[1]), -2)};
+}
+
+Tensor scaled_gradient(const Tensor& part, std::span<const Tensor> factors, const Piece& piece) {
+  const Tensor scaled = part * piece.of(factors[0]);
+  return factors.size() < 2 ? scaled : scaled * factors[1];
+}
+
+AdafactorChange::AdafactorChange(const AdafactorOptions& options, int64_t step,
+                                 const Tensor& gradient, std::span<const Tensor> states,
+                                 const Tensor& rate)
+    : beta1_(options.beta1), gradient_(gradient), rate_(rate) {
+  if (beta1_ > 0.0) mean_ = states.back();
+  enter_squares(options, step, gradient, states);
+  factors_ = gradient_factors(gradient.rank(), states);
+  const Tensor size = root_mean_square(gradient, [&](const Piece& p) { return direction(p); });
+  excess_ = clamp_min(size / options.clip_threshold, 1.0);
+}
+
+Tensor AdafactorChange::direction(const Piece& piece) const {
+  return scaled_gradient(to(piece.of(gradient_), rate_.dtype()), factors_, piece);
+}
+
+Tensor AdafactorChange::of(const Piece& piece) const {
+  const Tensor change = direction(piece) / excess_ * rate_;
+  if (!mean_.defined()) return change;
+  const Tensor part = piece.of(mean_);
+  average(part, change, beta1_);
+  return part;
 }
 
 Tensor adafactor_change(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
                         std::span<const Tensor> states, const Tensor& rate) {
-  enter_squares(options, step, gradient, states);
-  Tensor change = scaled_gradient(gradient, states);
-  change = change / clamp_min(root_mean_square(change) / options.clip_threshold, 1.0) * rate;
-  if (options.beta1 <= 0.0) return change;
-  average(states.back(), change, options.beta1);
-  return states.back();
+  return AdafactorChange(options, step, gradient, states, rate).of(kWhole);
 }
 
 }  // namespace tendril::optim

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tendril/optim/adafactor.h>
+#include <tendril/optim/pieces.h>
 
 namespace tendril::optim {
 
@@ -21,12 +22,35 @@ std::vector<std::pair<std::string, Shape>> adafactor_states(const AdafactorOptio
 Tensor adafactor_rate(const AdafactorOptions& options, double lr, int64_t step,
                       const Tensor& value);
 
-/// A gradient's squares into the second moments, the first of `states`.
+/// A gradient's squares into the second moments, the first of `states`; the gradient may have any
+/// floating dtype.
 void enter_squares(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
                    std::span<const Tensor> states);
 
-/// What the rule takes from the parameter, decay aside. `states` are adafactor_states(), which this
-/// step enters.
+/// What a gradient of this rank is multiplied by: one over the root of its second moment, for a
+/// matrix as a factor for each row (..., rows, 1) and one for each column (..., 1, columns).
+std::vector<Tensor> gradient_factors(int64_t rank, std::span<const Tensor> states);
+/// The product, for a piece of the gradient.
+Tensor scaled_gradient(const Tensor& part, std::span<const Tensor> factors, const Piece& piece);
+
+/// What the rule takes from the parameter, decay aside, one piece of the gradient after the other.
+class AdafactorChange {
+ public:
+  /// Enters the gradient into `states`, which are adafactor_states(), and finds the change's size.
+  AdafactorChange(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
+                  std::span<const Tensor> states, const Tensor& rate);
+  /// To be called once for each piece, as it enters exp_avg.
+  Tensor of(const Piece& piece) const;
+
+ private:
+  Tensor direction(const Piece& piece) const;
+
+  double beta1_;
+  Tensor gradient_, rate_, mean_, excess_;
+  std::vector<Tensor> factors_;
+};
+
+/// The same, all at once.
 Tensor adafactor_change(const AdafactorOptions& options, int64_t step, const Tensor& gradient,
                         std::span<const Tensor> states, const Tensor& rate);
 

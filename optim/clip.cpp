@@ -1,7 +1,10 @@
+#include <tendril/autograd/tape.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/profiler.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/gradients.h>
+#include <tendril/optim/pieces.h>
 
 #include <cmath>
 
@@ -28,6 +31,19 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm,
   TENDRIL_CHECK(!options.error_if_nonfinite || std::isfinite(norm),
                 "[clip_grad_norm] the gradients are not finite; got norm ", norm);
   return norm;
+}
+
+void clip_grad_value(const std::vector<Tensor>& parameters, double limit) {
+  const ProfileRange range("clip_grad_value");
+  TENDRIL_CHECK(limit > 0.0, "[clip_grad_value] the limit must be positive; got ", limit);
+  const NoGradGuard no_grad;
+  for (const Tensor& gradient : gradients_of(parameters)) {
+    for_each_piece(gradient, [&](const Piece& piece) {
+      const Tensor part = piece.of(gradient);
+      ops::copy(part, clamp(part, -limit, limit));
+    });
+    gradient.bump_version();
+  }
 }
 
 }  // namespace tendril::optim

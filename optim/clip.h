@@ -26,6 +26,10 @@ TENDRIL_API double clip_grad_norm(const std::vector<Tensor>& parameters, double 
 TENDRIL_API Tensor clip_grad_norm_async(const std::vector<Tensor>& parameters, double max_norm,
                                         double norm_type = 2.0);
 
+/// Brings each element of each gradient into [-limit, limit]; NaN stays. limit > 0. Tensors without
+/// a gradient are skipped. Nobody waits for a GPU.
+TENDRIL_API void clip_grad_value(const std::vector<Tensor>& parameters, double limit);
+
 /// The norm alone.
 TENDRIL_API double grad_norm(const std::vector<Tensor>& parameters, double norm_type = 2.0);
 

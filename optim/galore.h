@@ -12,28 +12,20 @@
 #include <vector>
 
 #include <tendril/optim/adafactor.h>
-#include <tendril/optim/projection.h>
+#include <tendril/optim/projected.h>
 
 namespace tendril::optim {
 
-/// What is common to all optimizers of this kind. With t the steps before this one, for a projected
-/// matrix:
-///   at t = 0, and when t is a multiple of update_proj_gap: a new basis from the gradient G; not
-///   from one that is zero or not finite, which leaves the old basis (or, before the first, none,
-///   and then the next step tries again)
+/// What is common to all optimizers of this kind, on the basis that Projected keeps for a matrix:
 ///   R = project(G);  N = the inner rule's step for R;  p -= scale * project_back(N)
-/// Moments stay as they are when the basis changes. State of a projected matrix: left_basis,
-/// right_basis, or both, by which the side is known; the number refreshed_at, the step of the basis
-/// (-1: none yet); the inner rule's state, of the small shape; and master for 16-bit parameters. A
+/// Moments stay as they are when the basis changes. State of a projected matrix: the basis (see
+/// Projected), the inner rule's state, of the small shape, and master for 16-bit parameters. A
 /// group without a projection has the inner rule alone.
-class TENDRIL_API Galore : public Optimizer {
+class TENDRIL_API Galore : public Projected {
  protected:
   /// Error for options out of range and, with a projection, for a parameter that is no matrix.
   void register_projected(const std::vector<NamedTensor>& parameters, double lr,
                           const std::optional<ProjectionOptions>& projection);
-  const std::optional<ProjectionOptions>& projection_of(const Slot& slot) const {
-    return projections_[slot.group];
-  }
 
   /// Names and shapes of what the inner rule keeps for a gradient of this shape.
   virtual std::vector<StateSpec> inner_specs(const Slot& slot, const Shape& gradient) const = 0;
@@ -49,13 +41,6 @@ class TENDRIL_API Galore : public Optimizer {
   std::vector<std::string> number_names(const Slot& slot) const override;
   /// The inner rule's state tensors, in the order of inner_specs().
   std::vector<Tensor> inner_states(Slot& slot, const Shape& gradient);
-
- private:
-  Tensor projected_change(Slot& slot, const Tensor& gradient, const Tensor& value, double lr);
-  bool is_due(const Slot& slot);
-  int64_t number_of(const Slot& slot);
-
-  std::vector<std::optional<ProjectionOptions>> projections_;  // one per group
 };
 
 struct GaloreAdamWOptions {

@@ -80,6 +80,11 @@ bool GradScaler::found_inf() const {
                      [](const Unscaled& entry) { return !entry.finite; });
 }
 
+void GradScaler::set_found_inf() {
+  TENDRIL_CHECK(!unscaled_.empty(), "[GradScaler::set_found_inf] must come after unscale()");
+  for (Unscaled& entry : unscaled_) entry.finite = false;
+}
+
 bool GradScaler::step(Optimizer& optimizer) {
   const Unscaled* before = find(optimizer);
   TENDRIL_CHECK(!before || !before->stepped,

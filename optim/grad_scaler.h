@@ -43,6 +43,8 @@ class TENDRIL_API GradScaler {
   void unscale(const Optimizer& optimizer);
   /// Whether unscale() has met infinity or NaN since the last update(), with any optimizer.
   bool found_inf() const;
+  /// For several processes, which must agree: as if unscale() had met infinity here too.
+  void set_found_inf();
   /// Unscales if that has not been done, and then steps, unless the gradients are not finite: then
   /// nothing moves, and the result is false. Error for a second time before update().
   bool step(Optimizer& optimizer);

@@ -3,6 +3,7 @@
 #include <tendril/core/creation.h>
 #include <tendril/core/log.h>
 #include <tendril/core/ops/gradient_norm.h>
+#include <tendril/optim/clip.h>
 #include <tendril/optim/layerwise.h>
 
 #include <cmath>
@@ -91,8 +92,7 @@ void BackwardUpdates::update(size_t index, Tensor parameter) {
 }
 
 void BackwardUpdates::limit_values(Tensor& parameter) const {
-  if (!options_.clip_value) return;
-  parameter.set_grad(clamp(parameter.grad(), -*options_.clip_value, *options_.clip_value));
+  if (options_.clip_value) clip_grad_value({parameter}, *options_.clip_value);
 }
 
 bool BackwardUpdates::is_usable(size_t index, const Tensor& gradient) {

@@ -6,6 +6,7 @@
 #include <tendril/optim/exact.h>
 #include <tendril/optim/lomo.h>
 #include <tendril/optim/optimizer_names.h>
+#include <tendril/optim/pieces.h>
 #include <tendril/optim/rule_optimizer.h>
 
 #include <algorithm>
@@ -25,13 +26,15 @@ AdafactorOptions adafactor_options(const AdaLomoOptions& options) {
           .relative_step = false};
 }
 
-double root_mean_square(const Tensor& x) {
-  return std::sqrt(ops::sum_of_squares(x) / static_cast<double>(std::max<int64_t>(1, x.numel())));
+double root_of_mean(double squares, const Tensor& x) {
+  return std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, x.numel())));
 }
 
-// The kernel computes 16-bit parameters in f32 memory, which here lasts for one step only.
-Tensor wide_copy(const Tensor& parameter) {
-  return has_master(parameter) ? ops::cast(parameter, f32) : Tensor();
+// One step of a piece. The kernel computes 16-bit parameters in f32 memory, which here lasts for
+// this piece only.
+void descend(const Tensor& part, const Tensor& direction, const ops::SgdStep& step) {
+  const Tensor wide = has_master(part) ? ops::cast(part, f32) : Tensor();
+  ops::sgd_step(part, direction, {.buffer = {}, .master = wide}, step);
 }
 
 }  // namespace
@@ -48,8 +51,11 @@ void Lomo::check(const LomoOptions& options) const {
 }
 
 void Lomo::update(Slot& slot, const Tensor& gradient, double lr) {
-  ops::sgd_step(slot.parameter, gradient, {.buffer = {}, .master = wide_copy(slot.parameter)},
-                {.lr = lr, .weight_decay = options_of(slot).weight_decay});
+  const Tensor parameter = slot.parameter.detach();
+  for_each_piece(parameter, [&](const Piece& piece) {
+    descend(piece.of(parameter), piece.of(gradient),
+            {.lr = lr, .weight_decay = options_of(slot).weight_decay});
+  });
 }
 
 std::vector<Optimizer::StateSpec> Lomo::state_specs(const Slot&) const { return {}; }
@@ -66,28 +72,28 @@ void AdaLomo::check(const AdaLomoOptions& options) const {
   check_adafactor(adafactor_options(options));
 }
 
-// In the gradient's own memory, one factor after the other: an embedding's gradient is large enough
-// alone.
-void AdaLomo::update(Slot& slot, const Tensor& given, double lr) {
+// Piece by piece, as an embedding's gradient is large enough alone: once for the update's size, and
+// once to apply it.
+void AdaLomo::update(Slot& slot, const Tensor& gradient, double lr) {
   const AdafactorOptions options = adafactor_options(options_of(slot));
-  const Tensor& parameter = slot.parameter;
-  const Tensor direction = ops::contiguous(in_state_dtype(given, parameter));
+  const Tensor parameter = slot.parameter.detach();
   std::vector<Tensor> states;
   for (const StateSpec& spec : state_specs(slot)) states.push_back(state_of(slot, spec));
-  enter_squares(options, slot.step, direction, states);
-  const Tensor& first = states[0];
-  if (direction.rank() < 2) {
-    ops::copy(direction, direction * rsqrt(first));
-  } else {
-    const Tensor rows = rsqrt(first / mean(first, {-1}, /*keepdim=*/true));
-    ops::copy(direction, direction * unsqueeze(rows, -1));
-    ops::copy(direction, direction * unsqueeze(rsqrt(states[1]), -2));
-  }
-  const double excess = std::max(1.0, root_mean_square(direction) / options.clip_threshold);
-  const double rate = lr * std::max(options.eps_scale, root_mean_square(parameter.detach()));
+  enter_squares(options, slot.step, gradient, states);
+  const std::vector<Tensor> factors = gradient_factors(gradient.rank(), states);
+  const auto direction = [&](const Piece& piece) {
+    return scaled_gradient(in_state_dtype(piece.of(gradient), parameter), factors, piece);
+  };
+  double squares = 0.0;
+  for_each_piece(gradient,
+                 [&](const Piece& piece) { squares += ops::sum_of_squares(direction(piece)); });
+  const double excess = std::max(1.0, root_of_mean(squares, gradient) / options.clip_threshold);
+  const double size = root_of_mean(ops::sum_of_squares(parameter), parameter);
+  const double rate = lr * std::max(options.eps_scale, size);
   // p -= rate * (u / excess + weight_decay * p)
-  ops::sgd_step(parameter, direction, {.buffer = {}, .master = wide_copy(parameter)},
-                {.lr = rate / excess, .weight_decay = options.weight_decay * excess});
+  const ops::SgdStep step{.lr = rate / excess, .weight_decay = options.weight_decay * excess};
+  for_each_piece(gradient,
+                 [&](const Piece& piece) { descend(piece.of(parameter), direction(piece), step); });
 }
 
 std::vector<Optimizer::StateSpec> AdaLomo::state_specs(const Slot& slot) const {

@@ -47,8 +47,7 @@ struct AdaLomoOptions {
   double weight_decay = 0.0;    // decoupled, with the relative rate
 };
 
-/// Adafactor (adafactor.h) with scale_parameter, without its own rates and means. A gradient that
-/// has the state's dtype is overwritten. State:
+/// Adafactor (adafactor.h) with scale_parameter, without its own rates and means. State:
 /// exp_avg_sq_row and exp_avg_sq_col, or exp_avg_sq, in f32 (f64 for f64 parameters).
 class TENDRIL_API AdaLomo : public Grouped<AdaLomoOptions> {
  public:

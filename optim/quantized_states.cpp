@@ -1,34 +1,23 @@
-#include <tendril/core/ops/quantized_rule_step.h>
 #include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/lion_8bit.h>
 #include <tendril/optim/optimizer_names.h>
+#include <tendril/optim/quantized_moments.h>
 #include <tendril/optim/quantized_states.h>
 #include <tendril/optim/rounding.h>
 #include <tendril/optim/rule_optimizer.h>
 
 #include <array>
-#include <cmath>
 
 namespace tendril::optim {
 namespace {
 
 // ---- what differs between the two: names, and the rule of one step
 
-constexpr const char* kStateNames[] = {"exp_avg", "exp_avg_sq"};
-
 const char* name_of(const AdamW8bitOptions&) { return "AdamW8bit"; }
 const char* name_of(const Lion8bitOptions&) { return "Lion8bit"; }
 
 ops::LateDecayAdamWRule rule_of(const AdamW8bitOptions& options, double lr, int64_t step) {
-  const double t = static_cast<double>(step);
-  const double root2 = std::sqrt(1.0 - std::pow(options.beta2, t));
-  return {.beta1 = options.beta1,
-          .new1 = 1.0 - options.beta1,
-          .beta2 = options.beta2,
-          .new2 = 1.0 - options.beta2,
-          .step_size = lr * root2 / (1.0 - std::pow(options.beta1, t)),
-          .eps = root2 * options.eps,
-          .decay = lr * options.weight_decay};
+  return late_decay_rule(options, options.weight_decay, lr, step);
 }
 
 ops::LionRule rule_of(const Lion8bitOptions& options, double lr, int64_t) {
@@ -44,15 +33,6 @@ template <class Options>
 using RuleOf = decltype(rule_of(Options(), 0.0, 0));
 
 // ---- the rest is common
-
-std::string codes_name(int state) { return std::string(kStateNames[state]) + ".codes"; }
-std::string absmax_name(int state) { return std::string(kStateNames[state]) + ".absmax"; }
-
-template <class Rule>
-double zero_code_of(int state) {
-  return ops::zero_code(Rule::kSigned[state] ? ops::CodeMap::with_sign
-                                             : ops::CodeMap::without_sign);
-}
 
 template <class Options>
 std::optional<RandomKey> rounding_of(const Options& options, const std::string& name,
@@ -93,7 +73,7 @@ std::vector<Optimizer::StateSpec> QuantizedStates<Options>::state_specs(const Sl
   std::vector<StateSpec> specs;
   for (int k = 0; k < RuleOf<Options>::kStates; ++k) {
     if (!quantized) {
-      specs.push_back({kStateNames[k], shape});
+      specs.push_back({kMomentNames[k], shape});
       continue;
     }
     specs.push_back({codes_name(k), shape, u8});

@@ -4,17 +4,14 @@
 #include <cstdint>
 #include <string>
 
-#include <tendril/core/random.h>
 #include <tendril/core/tensor.h>
+#include <tendril/optim/parameter_key.h>
 
 namespace tendril::optim {
 
-/// The random numbers that round one parameter in one step: a pure function of seed, name and step,
-/// so that a run that resumes, or has its parameters in another order, rounds alike.
+/// The random numbers that round one parameter in one step.
 inline RandomKey rounding_key(uint64_t seed, const std::string& parameter, int64_t step) {
-  uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
-  for (const char c : parameter) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return {.seed = seed ^ hash, .position = static_cast<uint64_t>(step), .stream = Stream::rounding};
+  return parameter_key(seed, parameter, step, Stream::rounding);
 }
 
 /// Whether a parameter is rounded so, where its options ask for it; wider ones need no rounding.

@@ -3,10 +3,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <vector>
 
 #include <tendril/core/error.h>
 
@@ -39,6 +41,15 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+/// Names of all entries of a folder, hidden ones too, sorted.
+inline std::vector<std::string> names_in(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 /// Where thousands of files cost no disk access, if the system has such a place.
 inline std::filesystem::path memory_folder() {

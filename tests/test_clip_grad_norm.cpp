@@ -1,9 +1,11 @@
 #include <doctest/doctest.h>
 #include <tendril/autograd/functions.h>
+#include <tendril/core/allocator.h>
 #include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/threads.h>
 #include <tendril/optim/clip.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -126,5 +128,40 @@ TEST_SUITE("clip_grad_norm") {
       CHECK(ops::largest_magnitude(Tensor::view(x.storage(), 0, {3}, {2}, dtype)) == 5.0);
     }
     CHECK_THROWS_AS(ops::sum_of_squares(zeros({2}, i64)), Error);
+  }
+
+  TEST_CASE("clip_grad_value limits each element") {
+    for (const DType dtype : {f64, f32, bf16}) {
+      const Tensor x = with_gradient({-5, 0.25, 2, NAN, INFINITY, -0.5}, dtype);
+      optim::clip_grad_value({x, zeros({3}), x}, 0.5);
+      const std::vector<double> g = x.grad().to_vector<double>();
+      CHECK(std::isnan(g[3]));
+      CHECK(std::vector<double>{g[0], g[1], g[2], g[4], g[5]} ==
+            std::vector<double>{-0.5, 0.25, 0.5, 0.5, -0.5});
+    }
+    const Tensor x = with_gradient({1});
+    const uint32_t version = x.grad().storage()->version();
+    optim::clip_grad_value({x}, 0.5);
+    CHECK(x.grad().storage()->version() != version);  // a graph that has saved it must notice
+    for (const double bad : {0.0, -1.0, static_cast<double>(NAN)})
+      CHECK_THROWS_AS(optim::clip_grad_value({x}, bad), Error);
+  }
+
+  TEST_CASE("clip_grad_value of a large gradient, in any layout, needs little memory") {
+    Tensor x = zeros({3000, 2000}).requires_grad_();
+    x.set_grad(transpose(rand({2000, 3000}, f32, RandomKey{.seed = 4})));
+    const std::vector<float> before = x.grad().to_vector<float>();
+    reset_peak_memory_stats();
+    const int64_t held = memory_stats().current_bytes;
+    optim::clip_grad_value({x}, 0.5);
+    CHECK(memory_stats().peak_bytes - held <= int64_t{9} << 20);  // of 24 MB
+    const std::vector<float> after = x.grad().to_vector<float>();
+    int wrong = 0, clipped = 0;
+    for (size_t i = 0; i < before.size(); ++i) {
+      wrong += after[i] != std::clamp(before[i], -0.5f, 0.5f);
+      clipped += after[i] != before[i];
+    }
+    CHECK(wrong == 0);
+    CHECK(clipped > 2900000);
   }
 }

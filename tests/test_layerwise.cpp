@@ -10,8 +10,10 @@
 #include <tendril/nn/models/gpt2.h>
 #include <tendril/optim/adafactor.h>
 #include <tendril/optim/adamw.h>
+#include <tendril/optim/apollo.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/galore.h>
+#include <tendril/optim/galore_adamw_8bit.h>
 #include <tendril/optim/layerwise.h>
 #include <tendril/optim/lomo.h>
 #include <tendril/optim/muon.h>
@@ -93,10 +95,12 @@ Make with(const Options& options) {
   };
 }
 
-Make galore() {
+// The matrices projected.
+template <class Optimizer>
+Make projecting() {
   return [](const std::vector<NamedTensor>& list) {
     const optim::DecaySplit split = optim::split_for_decay(list);
-    auto optimizer = std::make_unique<optim::GaloreAdamW>(split.kept);
+    auto optimizer = std::make_unique<Optimizer>(split.kept);
     optimizer->add_param_group(split.decayed, {.projection = {{.rank = 4, .update_proj_gap = 2}}});
     return optimizer;
   };
@@ -135,7 +139,9 @@ TEST_SUITE("layerwise") {
         with<optim::AdamW>(optim::AdamWOptions{.lr = 1e-2}),
         with<optim::Sgd>(optim::SgdOptions{.lr = 1e-2, .momentum = 0.9}),
         with<optim::Adafactor>(optim::AdafactorOptions{.lr = 1e-2, .relative_step = false}),
-        galore()};
+        projecting<optim::GaloreAdamW>(),
+        projecting<optim::GaloreAdamW8bit>(),
+        projecting<optim::ApolloAdamW>()};
     for (const Make& make : makes)
       for (const bool tied : {false, true})
         for (const bool checkpointing : {false, true})

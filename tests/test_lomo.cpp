@@ -2,12 +2,14 @@
 #include <doctest/doctest.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/autograd/tape.h>
+#include <tendril/core/allocator.h>
 #include <tendril/core/creation.h>
 #include <tendril/optim/layerwise.h>
 #include <tendril/optim/lomo.h>
 #include <tendril/optim/sgd.h>
 
 #include <cmath>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -133,6 +135,47 @@ TEST_SUITE("lomo") {
       }
       CHECK(numbers(p.detach()) == numbers(q.detach()));
     }
+  }
+
+  TEST_CASE("AdaLomo of a large matrix: the formula in double, and memory for a part of it") {
+    const int64_t rows = 3000, columns = 1000;  // three pieces
+    Tensor p = noise({rows, columns}, 50, f32).requires_grad_();
+    const Tensor g = noise({rows, columns}, 51, f32);
+    const std::vector<float> before = p.to_vector<float>(), gradient = g.to_vector<float>();
+    optim::AdaLomo optimizer({NamedTensor{"p", p}}, {.lr = 0.01, .clip_threshold = 0.5});
+    p.set_grad(g);
+    reset_peak_memory_stats();
+    const int64_t held = memory_stats().current_bytes;
+    optimizer.step_parameter(0);
+    CHECK(memory_stats().peak_bytes - held <= 9 << 20);  // the gradient has 12 MB
+    CHECK(g.to_vector<float>() == gradient);
+
+    std::vector<double> row(rows, 1e-30), column(columns, 1e-30);
+    double size = 0.0, square = 0.0;
+    const auto at = [&](int64_t i, int64_t j) { return static_cast<size_t>(i * columns + j); };
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j) {
+        const double x = gradient[at(i, j)], w = before[at(i, j)];
+        row[static_cast<size_t>(i)] += x * x / columns;
+        column[static_cast<size_t>(j)] += x * x / rows;
+        size += w * w / (rows * columns);
+      }
+    const double mean_row = std::accumulate(row.begin(), row.end(), 0.0) / rows;
+    const auto direction = [&](int64_t i, int64_t j) {
+      return gradient[at(i, j)] /
+             std::sqrt(row[static_cast<size_t>(i)] / mean_row * column[static_cast<size_t>(j)]);
+    };
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j)
+        square += direction(i, j) * direction(i, j) / (rows * columns);
+    const double step = 0.01 * std::sqrt(size) / (std::sqrt(square) / 0.5);
+    const std::vector<float> after = p.to_vector<float>();
+    double worst = 0.0;
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j)
+        worst = std::max(worst,
+                         std::abs(after[at(i, j)] - (before[at(i, j)] - step * direction(i, j))));
+    CHECK(worst <= 1e-6);  // weights of up to 5 in f32
   }
 
   TEST_CASE("a tied weight is updated once, by the sum of its uses") {

@@ -37,6 +37,33 @@ double distance_to_nearest(double value, CodeMap map) {
   return best;
 }
 
+// The levels from 0 up to 1 in units of 1 / 4e7, of which all are whole: decade k has 2^k of them,
+// or 2^(k+1) without a sign, at 10^(k-7) (1 + 9 (i + 1/2) / count).
+std::vector<int64_t> exact_levels(CodeMap map) {
+  std::vector<int64_t> levels = {0};
+  int64_t decade = 4;  // 10^(k-7) * 4e7
+  for (int k = 0; k <= 6; ++k, decade *= 10) {
+    const int64_t count = int64_t{1} << (map == CodeMap::with_sign ? k : k + 1);
+    for (int64_t i = 0; i < count; ++i)
+      levels.push_back(decade + decade * 9 * (2 * i + 1) / (2 * count));
+  }
+  levels.push_back(40'000'000);
+  return levels;
+}
+
+// By a plain search: the level with the least distance, of two alike the lower one, but 0 for 0
+// alone. A float times 8e7 is exact in double.
+int64_t searched_code(float x, CodeMap map, const std::vector<int64_t>& levels) {
+  if (x == 0.0f) return ops::zero_code(map);
+  const double y = std::abs(static_cast<double>(x)) * 8e7;
+  size_t level = 1;
+  while (level + 1 < levels.size() && y > static_cast<double>(levels[level] + levels[level + 1]))
+    ++level;
+  const auto steps = static_cast<int64_t>(level);
+  const int64_t zero = ops::zero_code(map);
+  return x < 0.0f ? std::max<int64_t>(zero - steps, 0) : zero + steps;
+}
+
 }  // namespace
 
 TEST_SUITE("quantize_blockwise") {
@@ -103,6 +130,60 @@ TEST_SUITE("quantize_blockwise") {
           CHECK((back[i] < 0.0) == (block[i] < 0.0f));
         }
       }
+    }
+  }
+
+  TEST_CASE("a plain search finds the same code, beside every border, level and power of two") {
+    for (const CodeMap map : {CodeMap::with_sign, CodeMap::without_sign}) {
+      const std::vector<int64_t> levels = exact_levels(map);
+      REQUIRE(levels.size() == (map == CodeMap::with_sign ? 129 : 256));
+      std::vector<float> centers = {1.0f, 1e-37f, std::numeric_limits<float>::denorm_min()};
+      for (size_t j = 0; j + 1 < levels.size(); ++j) {
+        centers.push_back(static_cast<float>(static_cast<double>(levels[j]) / 4e7));
+        centers.push_back(static_cast<float>(static_cast<double>(levels[j] + levels[j + 1]) / 8e7));
+      }
+      for (int e = 1; e < 40; ++e) centers.push_back(std::ldexp(1.0f, -e));
+      std::vector<float> values;
+      for (const float center : centers)
+        for (int ulps = -3; ulps <= 3; ++ulps) {
+          float x = center;
+          for (int i = 0; i < std::abs(ulps); ++i) x = std::nextafter(x, ulps < 0 ? 0.0f : 1.0f);
+          values.push_back(x);
+          if (map == CodeMap::with_sign) values.push_back(-x);
+        }
+      for (uint32_t i = 0; i < 100'000; ++i)  // and all over the place
+        values.push_back(static_cast<float>(i * 2654435761u >> 8) * 0x1p-24f);
+      int64_t wrong = 0;
+      for (size_t begin = 0; begin < values.size(); begin += 255) {  // 1 in each block: its scale
+        std::vector<float> block = {1.0f};
+        block.insert(block.end(), values.begin() + static_cast<int64_t>(begin),
+                     values.begin() + static_cast<int64_t>(std::min(begin + 255, values.size())));
+        const auto codes =
+            ops::quantize_blockwise(vector_of(block), map).codes.to_vector<int64_t>();
+        for (size_t i = 0; i < block.size(); ++i)
+          wrong += codes[i] != searched_code(block[i], map, levels);
+      }
+      CHECK(wrong == 0);
+    }
+  }
+
+  TEST_CASE("what a code stands for is within one rounding of its level") {
+    for (const CodeMap map : {CodeMap::with_sign, CodeMap::without_sign}) {
+      const std::vector<int64_t> levels = exact_levels(map);
+      const auto& values = ops::code_values(map);
+      const int64_t zero = ops::zero_code(map);
+      std::vector<uint8_t> codes(256);
+      for (size_t code = 0; code < 256; ++code) {
+        codes[code] = static_cast<uint8_t>(code);
+        const int64_t steps = static_cast<int64_t>(code) - zero;
+        const double level = static_cast<double>(levels[static_cast<size_t>(std::abs(steps))]) /
+                             (steps < 0 ? -4e7 : 4e7);
+        CHECK(std::abs(values[code] - level) <= std::abs(level) * 0x1p-23);
+      }
+      // The tables and what dequantising computes are the same.
+      const ops::Quantized all = {Tensor::from(codes, {256}), vector_of({1.0f})};
+      CHECK(ops::dequantize_blockwise(all, map).to_vector<float>() ==
+            std::vector<float>(values.begin(), values.end()));
     }
   }
 

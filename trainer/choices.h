@@ -7,6 +7,7 @@ enum class IntervalStrategy { no, steps, epoch };
 enum class SaveStrategy { no, steps, epoch, best };
 enum class SamplingStrategy { random, sequential, group_by_length };
 enum class NonfinitePolicy { stop, skip, continue_ };  // "continue"
+enum class NeftuneLength { sequence, padded };
 enum class SchedulerType {
   linear,
   cosine,

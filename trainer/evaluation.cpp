@@ -2,6 +2,7 @@
 #include <tendril/autograd/autocast.h>
 #include <tendril/autograd/tape.h>
 #include <tendril/core/log.h>
+#include <tendril/trainer/distribution.h>
 #include <tendril/trainer/evaluated_weights.h>
 #include <tendril/trainer/memory_metrics.h>
 #include <tendril/trainer/prediction_collector.h>
@@ -114,10 +115,21 @@ EvalLoopOutput Trainer::run_evaluation(const std::shared_ptr<DataLoader>& loader
   return evaluation_loop(*loader, description, loss_only, prefix);
 }
 
+namespace {
+
+// A batch's first examples.
+Batch first_examples(const Batch& batch, int64_t count) {
+  Batch shorter = batch;
+  for (auto& [name, tensor] : shorter) tensor = slice(tensor, 0, 0, count);
+  return shorter;
+}
+
+}  // namespace
+
 EvalLoopOutput Trainer::evaluation_loop(DataLoader& dataloader, const std::string& description,
                                         bool prediction_loss_only, const std::string& prefix) {
   log_info("***** Running ", description, " *****");
-  PredictionCollector collector(args_, options_.compute_batch_metrics);
+  PredictionCollector collector(args_, *distribution_, options_.compute_batch_metrics);
   EvalLoopOutput output;
   double loss_sum = 0.0, weight_sum = 0.0;
   const std::unique_ptr<BatchStream> stream = dataloader.iterate(0);
@@ -125,12 +137,16 @@ EvalLoopOutput Trainer::evaluation_loop(DataLoader& dataloader, const std::strin
   while (next) {
     Batch batch = std::move(*next);
     next = stream->next();
-    const int64_t examples = batch.empty() ? 0 : batch.begin()->second.size(0);
+    int64_t examples = batch.empty() ? 0 : batch.begin()->second.size(0);
+    const int64_t real = distribution_->real_examples(dataloader, output.num_batches, examples);
+    if (real > 0 && real < examples) batch = first_examples(batch, real);
+    const bool counts = real > 0 || examples == 0;  // else it only keeps the others company
+    examples = real;
     // The mean over all positions that count, however they are spread over batches; over examples
     // where the model does not say which count.
     const auto weight = static_cast<double>(model_.count_items(batch).value_or(examples));
     const PredictionStep step = prediction_step(model_, batch, prediction_loss_only);
-    if (step.loss.defined()) {
+    if (step.loss.defined() && counts) {
       const auto loss = step.loss.item<double>();
       if (weight > 0.0) loss_sum += loss * weight;
       weight_sum += weight;
@@ -142,7 +158,10 @@ EvalLoopOutput Trainer::evaluation_loop(DataLoader& dataloader, const std::strin
     c.prediction_steps = dataloader.size();
     callbacks_.call(&TrainerCallback::on_prediction_step, c);
   }
-  if (weight_sum > 0.0) output.metrics[prefix + "_loss"] = loss_sum / weight_sum;
+  const std::vector<double> sums =
+      distribution_->sum({loss_sum, weight_sum, static_cast<double>(output.num_samples)});
+  if (sums[1] > 0.0) output.metrics[prefix + "_loss"] = sums[0] / sums[1];
+  output.num_samples = static_cast<int64_t>(sums[2]);
   output.prediction = collector.finish();
   if (args_.batch_eval_metrics)
     add_prefixed(output.metrics, prefix, collector.batch_metrics());

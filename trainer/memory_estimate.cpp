@@ -2,6 +2,7 @@
 #include <tendril/trainer/memory_estimate.h>
 #include <tendril/trainer/optimizer_choice.h>
 
+#include <algorithm>
 #include <cstdio>
 
 namespace tendril {
@@ -19,14 +20,20 @@ std::string row(const char* name, int64_t bytes) {
 MemoryEstimate estimate_memory(nn::Module& model, const TrainingArguments& args,
                                std::optional<int64_t> sequence_length) {
   MemoryEstimate estimate;
+  int64_t all_gradients = 0, largest_gradient = 0;
   for (const NamedTensor& parameter : model.named_parameters()) {
-    estimate.weights += parameter.tensor.nbytes();
-    if (parameter.tensor.requires_grad()) estimate.gradients += parameter.tensor.nbytes();
+    const int64_t bytes = parameter.tensor.nbytes();
+    estimate.weights += bytes;
+    if (!parameter.tensor.requires_grad()) continue;
+    all_gradients += bytes;
+    largest_gradient = std::max(largest_gradient, bytes);
   }
   for (const NamedTensor& buffer : model.named_buffers())
     estimate.weights += buffer.tensor.nbytes();
-  const ParameterGroups groups = parameter_groups(model, decay_parameter_names(model));
-  estimate.optimizer = make_optimizer(args, groups)->state_bytes();
+  const ParameterGroups groups = parameter_groups(model, decay_parameter_names(model), args);
+  const auto optimizer = make_optimizer(args, groups);
+  estimate.optimizer = optimizer->state_bytes();
+  estimate.gradients = optimizer->updates_in_backward() ? largest_gradient : all_gradients;
   if (const auto* gpt2 = dynamic_cast<const nn::models::Gpt2*>(&model))
     estimate.activations = gpt2_activation_bytes(
         gpt2->config(), {.batch_size = args.per_device_train_batch_size,

@@ -15,7 +15,8 @@ namespace tendril {
 /// In bytes.
 struct MemoryEstimate {
   int64_t weights = 0;    // parameters and buffers
-  int64_t gradients = 0;  // of the parameters that require grad
+  int64_t gradients = 0;  // of the parameters that require grad; of the largest alone where
+                          // backward updates and frees each
   int64_t optimizer = 0;  // state and f32 masters once every parameter has been updated
   /// What forward leaves for backward, roughly; for a Gpt2 alone.
   std::optional<int64_t> activations = {};

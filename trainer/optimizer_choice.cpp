@@ -5,7 +5,6 @@
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
-#include <tendril/optim/galore.h>
 #include <tendril/optim/layerwise.h>
 #include <tendril/optim/lion.h>
 #include <tendril/optim/lion_8bit.h>
@@ -15,18 +14,17 @@
 #include <tendril/optim/schedule_free.h>
 #include <tendril/optim/sgd.h>
 #include <tendril/optim/stable_adamw.h>
-#include <tendril/trainer/optim_args.h>
-#include <tendril/trainer/optimizer_choice.h>
+#include <tendril/trainer/optimizer_builders.h>
+#include <tendril/trainer/sharding_plan.h>
+#include <tendril/trainer/target_modules.h>
 
 #include <algorithm>
-#include <functional>
 #include <optional>
 
 namespace tendril {
 namespace {
 
-using Built = std::unique_ptr<optim::Optimizer>;
-using Factory = std::function<Built(const TrainingArguments&, const ParameterGroups&, OptimArgs&)>;
+using namespace builders;
 
 // One optimizer with both groups, which differ in weight decay alone.
 template <class Optimizer, class Options>
@@ -40,19 +38,6 @@ Built with_groups(const TrainingArguments& args, const ParameterGroups& groups, 
   options.weight_decay = 0.0;
   optimizer->add_param_group(groups.kept, options);
   return optimizer;
-}
-
-// Those with Adam's two decay rates, which arguments of their own describe.
-template <class Options>
-Options with_betas(const TrainingArguments& args, OptimArgs& given) {
-  Options options;
-  options.beta1 = args.adam_beta1;
-  options.beta2 = args.adam_beta2;
-  if constexpr (requires { options.eps; }) options.eps = args.adam_epsilon;
-  given.take("beta1", options.beta1);
-  given.take("beta2", options.beta2);
-  if constexpr (requires { options.eps; }) given.take("eps", options.eps);
-  return options;
 }
 
 template <class Options>
@@ -103,16 +88,12 @@ Built lion(const TrainingArguments& args, const ParameterGroups& groups, OptimAr
   return with_groups<optim::Lion>(args, groups, given, with_betas<optim::LionOptions>(args, given));
 }
 
-// Embeddings keep f32 states, as bitsandbytes has it under the Hugging Face Trainer.
 template <class Optimizer, class Options>
 Built with_8bit_states(const TrainingArguments& args, const ParameterGroups& groups,
                        OptimArgs& given) {
   auto options = with_betas<Options>(args, given);
   take_rounding(args, given, options);
-  given.take("min_8bit_size", options.quantization.min_size);
-  options.quantization.keep_32bit = [embeddings = groups.embeddings](const std::string& name) {
-    return embeddings.contains(name);
-  };
+  take_quantization(groups, given, options);
   return with_groups<Optimizer>(args, groups, given, options);
 }
 
@@ -191,86 +172,6 @@ Built muon(const TrainingArguments& args, const ParameterGroups& groups, OptimAr
   return optimizer;
 }
 
-optim::ProjectionOptions projection(const TrainingArguments& args, OptimArgs& given) {
-  optim::ProjectionOptions options;
-  options.seed = static_cast<uint64_t>(args.seed);
-  std::string type = "std";
-  given.take("rank", options.rank);
-  given.take("update_proj_gap", options.update_proj_gap);
-  given.take("scale", options.scale);
-  given.take("proj_type", type);
-  given.take("randomized", options.randomized);
-  given.take("oversampling", options.oversampling);
-  given.take("power_iterations", options.power_iterations);
-  given.take("staggered", options.staggered);
-  options.type = optim::projection_type_from(type);
-  return options;
-}
-
-// Four groups: decayed and not, first those that are not projected. add(parameters, weight_decay,
-// projected) adds one.
-template <class Add>
-void add_galore_groups(const TrainingArguments& args, const ParameterGroups& groups,
-                       const Add& add) {
-  TENDRIL_CHECK(!groups.targets.empty(), "[create_optimizer] optim ", args.optim,
-                " needs optim_target_modules, which says what it projects; for example attn, mlp");
-  const auto part = [&](const std::vector<NamedTensor>& list, bool targets) {
-    std::vector<NamedTensor> chosen;
-    for (const NamedTensor& entry : list) {
-      const bool is_target = std::any_of(
-          groups.targets.begin(), groups.targets.end(),
-          [&](const NamedTensor& target) { return target.tensor.is_same(entry.tensor); });
-      if (is_target == targets) chosen.push_back(entry);
-    }
-    return chosen;
-  };
-  for (const bool targets : {false, true}) {
-    add(part(groups.decayed, targets), args.weight_decay, targets);
-    add(part(groups.kept, targets), 0.0, targets);
-  }
-}
-
-// eps is GaLore's own unless optim_args sets it: it stands elsewhere than adam_epsilon does.
-Built galore_adamw(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
-  optim::GaloreAdamWOptions options;
-  options.lr = args.learning_rate;
-  options.beta1 = args.adam_beta1;
-  options.beta2 = args.adam_beta2;
-  given.take("beta1", options.beta1);
-  given.take("beta2", options.beta2);
-  given.take("eps", options.eps);
-  const optim::ProjectionOptions projected = projection(args, given);
-  given.finish();
-  auto optimizer = std::make_unique<optim::GaloreAdamW>();
-  add_galore_groups(args, groups, [&](const auto& parameters, double decay, bool is_projected) {
-    options.weight_decay = decay;
-    options.projection = is_projected ? std::optional(projected) : std::nullopt;
-    optimizer->add_param_group(parameters, options);
-  });
-  return optimizer;
-}
-
-Built galore_adafactor(const TrainingArguments& args, const ParameterGroups& groups,
-                       OptimArgs& given) {
-  optim::GaloreAdafactorOptions options;
-  optim::AdafactorOptions& inner = options.adafactor;
-  inner.lr = args.learning_rate;
-  inner.scale_parameter = inner.relative_step = false;
-  given.take("scale_parameter", inner.scale_parameter);
-  given.take("clip_threshold", inner.clip_threshold);
-  given.take("decay_rate", inner.decay_rate);
-  given.take("beta1", inner.beta1);
-  const optim::ProjectionOptions projected = projection(args, given);
-  given.finish();
-  auto optimizer = std::make_unique<optim::GaloreAdafactor>();
-  add_galore_groups(args, groups, [&](const auto& parameters, double decay, bool is_projected) {
-    inner.weight_decay = decay;
-    options.projection = is_projected ? std::optional(projected) : std::nullopt;
-    optimizer->add_param_group(parameters, options);
-  });
-  return optimizer;
-}
-
 Built lomo(const TrainingArguments& args, const ParameterGroups& groups, OptimArgs& given) {
   return with_groups<optim::Lomo>(args, groups, given, optim::LomoOptions{});
 }
@@ -303,29 +204,45 @@ optim::BackwardUpdateOptions backward_options(const TrainingArguments& args, Opt
   return options;
 }
 
-const std::vector<std::pair<std::string, Factory>>& factories() {
-  static const std::vector<std::pair<std::string, Factory>> known = {
-      {"adamw_torch", adamw},
-      {"adamw_torch_fused", adamw},
-      {"adam", adam},
-      {"sgd", sgd},
-      {"adagrad", adagrad},
-      {"rmsprop", rmsprop},
-      {"adafactor", adafactor},
-      {"lion_32bit", lion},
-      {"adamw_8bit", adamw_8bit},
-      {"adamw_bnb_8bit", adamw_8bit},
-      {"lion_8bit", lion_8bit},
-      {"ademamix", ademamix},
-      {"stable_adamw", stable_adamw},
-      {"schedule_free_adamw", schedule_free_adamw},
-      {"schedule_free_sgd", schedule_free_sgd},
-      {"muon", muon},
-      {"galore_adamw", galore_adamw},
-      {"galore_adafactor", galore_adafactor},
-      {"lomo", lomo},
-      {"adalomo", adalomo}};
+Factories all_factories() {
+  Factories all = {{"adamw_torch", Reads::elements, adamw},
+                   {"adamw_torch_fused", Reads::elements, adamw},
+                   {"adam", Reads::elements, adam},
+                   {"sgd", Reads::elements, sgd},
+                   {"adagrad", Reads::elements, adagrad},
+                   {"rmsprop", Reads::elements, rmsprop},
+                   {"adafactor", Reads::parameters, adafactor},
+                   {"lion_32bit", Reads::elements, lion},
+                   {"adamw_8bit", Reads::parameters, adamw_8bit},
+                   {"adamw_bnb_8bit", Reads::parameters, adamw_8bit},
+                   {"lion_8bit", Reads::parameters, lion_8bit},
+                   {"ademamix", Reads::elements, ademamix},
+                   {"stable_adamw", Reads::parameters, stable_adamw},
+                   {"schedule_free_adamw", Reads::elements, schedule_free_adamw},
+                   {"schedule_free_sgd", Reads::elements, schedule_free_sgd},
+                   {"muon", Reads::parameters, muon},
+                   {"lomo", Reads::elements, lomo},
+                   {"adalomo", Reads::parameters, adalomo}};
+  for (auto& entry : low_rank_factories()) all.push_back(std::move(entry));
+  return all;
+}
+
+const Factories& factories() {
+  static const Factories known = all_factories();
   return known;
+}
+
+// The suffix of updates during backward does not matter.
+const NamedFactory& find_factory(const std::string& optim) {
+  std::string wanted = optim;
+  if (wanted.ends_with(kLayerwise)) wanted.resize(wanted.size() - std::string(kLayerwise).size());
+  std::string names;
+  for (const NamedFactory& factory : factories()) {
+    if (factory.name == wanted) return factory;
+    names += (names.empty() ? "" : ", ") + factory.name;
+  }
+  fail("[create_optimizer] unknown optim \"", optim, "\"; choose from ", names, ", each also with ",
+       kLayerwise, " for updates during backward");
 }
 
 }  // namespace
@@ -348,24 +265,35 @@ ParameterGroups parameter_groups(nn::Module& model, const std::vector<std::strin
   return groups;
 }
 
+ParameterGroups parameter_groups(nn::Module& model, const std::vector<std::string>& decayed,
+                                 const TrainingArguments& args) {
+  ParameterGroups groups = parameter_groups(model, decayed);
+  // Where nothing trains there is nothing to match; the caller says that better.
+  const bool trains = !groups.decayed.empty() || !groups.kept.empty();
+  if (trains && !args.optim_target_modules.empty())
+    groups.targets = target_weights(model, args.optim_target_modules);
+  return groups;
+}
+
 std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
                                                  const ParameterGroups& groups) {
+  const NamedFactory& factory = find_factory(args.optim);
   OptimArgs given(args);
-  const bool layerwise = is_layerwise(args.optim);
-  std::string wanted = args.optim;
-  if (wanted.ends_with(kLayerwise)) wanted.resize(wanted.size() - std::string(kLayerwise).size());
   std::optional<optim::BackwardUpdateOptions> in_backward;
-  if (layerwise) in_backward = backward_options(args, given);
-  std::string names;
-  for (const auto& [name, factory] : factories()) {
-    names += (names.empty() ? "" : ", ") + name;
-    if (name != wanted) continue;
-    Built optimizer = factory(args, groups, given);
-    if (in_backward) optimizer->update_in_backward(*in_backward);
-    return optimizer;
-  }
-  fail("[create_optimizer] unknown optim \"", args.optim, "\"; choose from ", names,
-       ", each also with ", kLayerwise, " for updates during backward");
+  if (is_layerwise(args.optim)) in_backward = backward_options(args, given);
+  Built optimizer = factory.build(args, groups, given);
+  if (in_backward) optimizer->update_in_backward(*in_backward);
+  return optimizer;
+}
+
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for (const NamedFactory& factory : factories()) names.push_back(factory.name);
+  return names;
+}
+
+bool needs_whole_parameters(const std::string& optim) {
+  return find_factory(optim).reads == Reads::parameters;
 }
 
 bool clips_in_two_passes(const TrainingArguments& args) {

@@ -23,12 +23,20 @@ struct ParameterGroups {
 /// The parameters of the model that require grad; `decayed` are those of these names.
 TENDRIL_API ParameterGroups parameter_groups(nn::Module& model,
                                              const std::vector<std::string>& decayed);
+/// The same, with the targets that `args` chooses.
+TENDRIL_API ParameterGroups parameter_groups(nn::Module& model,
+                                             const std::vector<std::string>& decayed,
+                                             const TrainingArguments& args);
 
 /// The optimizer that `args.optim` names, with `args.optim_args`. Every name may end in _layerwise:
 /// that optimizer updates during backward (optim/layerwise.h), as lomo and adalomo always do. Error
 /// for unknown names (with those there are) and options.
 TENDRIL_API std::unique_ptr<optim::Optimizer> make_optimizer(const TrainingArguments& args,
                                                              const ParameterGroups& groups);
+
+/// All names of TrainingArguments::optim, without _layerwise. needs_whole_parameters()
+/// (trainer/sharding_plan.h) says of each how sharding must cut parameters.
+TENDRIL_API std::vector<std::string> optimizer_names();
 
 /// Error where the arguments ask for what cannot be done with gradients that an update during
 /// backward has freed already; a warning where max_grad_norm has no effect.

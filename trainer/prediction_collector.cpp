@@ -39,8 +39,9 @@ Tensor pad_and_concatenate(const std::vector<Tensor>& parts) {
 }
 
 PredictionCollector::PredictionCollector(const TrainingArguments& args,
+                                         const Distribution& distribution,
                                          ComputeBatchMetrics batch_metrics)
-    : args_(args), compute_batch_(std::move(batch_metrics)) {}
+    : args_(args), distribution_(distribution), compute_batch_(std::move(batch_metrics)) {}
 
 bool PredictionCollector::includes(const std::string& what) const {
   return std::count(args_.include_for_metrics.begin(), args_.include_for_metrics.end(), what) > 0;
@@ -48,12 +49,17 @@ bool PredictionCollector::includes(const std::string& what) const {
 
 void PredictionCollector::add(const PredictionStep& step, const Batch& inputs, int64_t examples,
                               bool last) {
-  keep(kept_.logits, step.logits);
-  keep(kept_.labels, step.labels);
-  for (const auto& [name, tensor] : step.other_outputs) keep(kept_.others[name], tensor);
-  if (includes("inputs")) keep(kept_.inputs, detail::main_input(inputs));
-  if (includes("loss") && step.loss.defined())
-    kept_.losses.push_back(full({examples}, step.loss.item<double>()));
+  for (const auto& [name, tensor] : step.other_outputs) {
+    std::vector<Tensor>& list = kept_.others[name];  // known to all processes, also when empty
+    if (examples > 0) keep(list, tensor);
+  }
+  if (examples > 0) {
+    keep(kept_.logits, step.logits);
+    keep(kept_.labels, step.labels);
+    if (includes("inputs")) keep(kept_.inputs, detail::main_input(inputs));
+    if (includes("loss") && step.loss.defined())
+      kept_.losses.push_back(full({examples}, step.loss.item<double>()));
+  }
   ++batches_;
   if (args_.eval_accumulation_steps && batches_ % *args_.eval_accumulation_steps == 0)
     move_to_cpu();
@@ -66,8 +72,16 @@ void PredictionCollector::move_to_cpu() {
   for (auto& [name, list] : kept_.others) to_cpu(list);
 }
 
+void PredictionCollector::gather() {
+  if (distribution_.size() == 1) return;
+  for (auto* list : {&kept_.logits, &kept_.labels, &kept_.inputs, &kept_.losses})
+    *list = distribution_.gather_batches(*list);
+  for (auto& [name, list] : kept_.others) list = distribution_.gather_batches(list);
+}
+
 EvalPrediction PredictionCollector::finish() {
   move_to_cpu();
+  gather();
   EvalPrediction result;
   if (!args_.eval_do_concat_batches) {
     for (size_t i = 0; i < kept_.logits.size(); ++i)

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <tendril/trainer/distribution.h>
 #include <tendril/trainer/evaluation.h>
 #include <tendril/trainer/training_arguments.h>
 
@@ -12,10 +13,13 @@ namespace tendril {
 
 class PredictionCollector {
  public:
-  PredictionCollector(const TrainingArguments& args, ComputeBatchMetrics batch_metrics);
+  PredictionCollector(const TrainingArguments& args, const Distribution& distribution,
+                      ComputeBatchMetrics batch_metrics);
 
-  /// With batch_eval_metrics the batch goes to the metrics and nothing is kept.
+  /// With batch_eval_metrics the batch, with those of the other processes, goes to the metrics and
+  /// nothing is kept. A batch without examples adds nothing.
   void add(const PredictionStep& step, const Batch& inputs, int64_t examples, bool last);
+  /// Of all processes, in the order of the dataset.
   EvalPrediction finish();
   /// What the last call of the batch metrics returned.
   const Metrics& batch_metrics() const { return metrics_; }
@@ -26,9 +30,11 @@ class PredictionCollector {
     std::map<std::string, std::vector<Tensor>> others;
   };
   void move_to_cpu();
+  void gather();
   bool includes(const std::string& what) const;
 
   const TrainingArguments& args_;
+  const Distribution& distribution_;
   ComputeBatchMetrics compute_batch_;
   Kept kept_;
   int64_t batches_ = 0;

@@ -1,5 +1,5 @@
 // How training is spread over processes: what fsdp, fsdp_config, deepspeed, the ddp_* arguments and
-// the launcher's environment ask for, in one place.
+// the launcher's environment ask for, in one place. docs/distributed.md lists the keys.
 #pragma once
 
 #include <functional>
@@ -20,11 +20,18 @@ enum class StateDictType {
 struct ShardingPlan {
   bool sharded = false;  // otherwise every process has the whole model
   dist::FullyShardedOptions options;
+  /// Of hybrid strategies: how many processes in a row share one copy; 0: those of a machine.
+  int shard_group_size = 0;
   /// Exchange gradients after every batch of a step, so that each process keeps its part only
   /// (ZeRO-2 and 3). Otherwise after the last (data parallel, ZeRO-1).
   bool reduces_every_batch = false;
   bool activation_checkpointing = false;
   StateDictType state_dict_type = StateDictType::full;
+
+  bool is_hybrid() const {
+    return options.strategy == dist::ShardingStrategy::hybrid_shard ||
+           options.strategy == dist::ShardingStrategy::hybrid_shard_zero2;
+  }
 };
 
 /// Looks up an environment variable; nullopt when it is not set.
@@ -38,7 +45,12 @@ TENDRIL_API ShardingPlan make_sharding_plan(const TrainingArguments& args, nn::M
                                             int world_size,
                                             const Environment& environment = process_environment());
 
+/// Fills what the arguments leave open as the launcher says: bf16 or fp16 from
+/// ACCELERATE_MIXED_PRECISION when neither is set, use_cpu from ACCELERATE_USE_CPU.
+TENDRIL_API void apply_launch_environment(TrainingArguments& args, const Environment& environment);
+
 /// Whether an optimizer looks at whole parameters, so that sharding gives each to one process.
+/// Error for a name that there is not.
 TENDRIL_API bool needs_whole_parameters(const std::string& optim);
 
 }  // namespace tendril

@@ -7,8 +7,8 @@
 #include <tendril/trainer/callbacks/reporters/make_reporters.h>
 #include <tendril/trainer/data/example_lengths.h>
 #include <tendril/trainer/decay_parameters.h>
+#include <tendril/trainer/distribution.h>
 #include <tendril/trainer/optimizer_choice.h>
-#include <tendril/trainer/target_modules.h>
 #include <tendril/trainer/trainer.h>
 
 #include <algorithm>
@@ -39,11 +39,15 @@ Trainer::Trainer(ModelInit model_init, TrainingArguments args, TrainerOptions op
 Trainer::~Trainer() = default;
 
 void Trainer::initialize() {
+  apply_launch_environment(args_, process_environment());
   args_.validate();
   check_options();
-  if (args_.log_level != "passive") set_log_level(log_level_from(args_.log_level));
-  if (!model_init_) generator_ = Generator(static_cast<uint64_t>(args_.seed));
-  move_model_to_device();
+  distribution_ = std::make_unique<Distribution>(args_, options_.process_group);
+  check_processes();
+  set_process_log_level();
+  forget_run();
+  if (!model_init_) generator_ = generator_of_process();
+  prepare_model();
   if (args_.tf32) cuda::allow_tf32(*args_.tf32);
   if (!options_.data_collator) options_.data_collator = default_data_collator;
   optimizer_ = options_.optimizer;
@@ -92,9 +96,45 @@ void Trainer::add_default_callbacks() {
     callbacks_.add(std::make_shared<ProgressCallback>());
 }
 
-void Trainer::move_model_to_device() {
+// On its device, and spread over the processes.
+void Trainer::prepare_model() {
   if (!args_.use_cpu && cuda::is_built() && cuda::device_count() > 0)
-    model_.module().to(Device::cuda());
+    model_.module().to(Device::cuda(distribution_->local_rank() % cuda::device_count()));
+  distribution_->spread(model_.module());
+}
+
+// Of what a single process can do.
+void Trainer::check_processes() const {
+  if (distribution_->size() == 1) return;
+  TENDRIL_CHECK(!args_.auto_find_batch_size,
+                "[Trainer] auto_find_batch_size works with one process: others would not know of a "
+                "smaller batch; set per_device_train_batch_size");
+  TENDRIL_CHECK(!options_.optimizer,
+                "[Trainer] an optimizer given from outside does not know how the parameters are "
+                "spread over processes; override create_optimizer() instead");
+}
+
+// Levels are the process's own, not one of a thread that plays a process.
+void Trainer::set_process_log_level() const {
+  if (options_.process_group) return;
+  const bool reports =
+      args_.log_on_each_node ? distribution_->is_first_of_machine() : distribution_->is_first();
+  const std::string& level = reports ? args_.log_level : args_.log_level_replica;
+  if (level != "passive") set_log_level(log_level_from(level));
+}
+
+Generator Trainer::generator_of_process() const {
+  return Generator(distribution_->seed_here(static_cast<uint64_t>(args_.seed)));
+}
+
+void Trainer::forget_run() {
+  state_ = TrainerState{};
+  state_.is_world_process_zero = distribution_->is_first();
+  state_.is_local_process_zero = distribution_->is_first_of_machine();
+}
+
+std::vector<NamedTensor> Trainer::trained_parameters() const {
+  return distribution_->trained_parameters(model_.module());
 }
 
 void Trainer::add_callback(std::shared_ptr<TrainerCallback> callback) {
@@ -144,7 +184,7 @@ std::shared_ptr<const Sampler> Trainer::get_train_sampler(const Dataset& dataset
   if (args_.group_by_length || args_.train_sampling_strategy == SamplingStrategy::group_by_length)
     return std::make_shared<LengthGroupedSampler>(
         example_lengths(dataset, args_.length_column_name),
-        train_batch_size_ * args_.gradient_accumulation_steps, seed);
+        train_batch_size_ * args_.gradient_accumulation_steps * distribution_->size(), seed);
   if (args_.train_sampling_strategy == SamplingStrategy::sequential)
     return std::make_shared<SequentialSampler>(*size);
   return std::make_shared<RandomSampler>(*size, seed);
@@ -174,6 +214,8 @@ DataLoaderOptions Trainer::loader_options(int64_t batch_size) const {
           .prefetch_factor = args_.dataloader_prefetch_factor.value_or(2),
           .persistent_workers = args_.dataloader_persistent_workers,
           .pin_memory = args_.dataloader_pin_memory,
+          .rank = distribution_->rank(),
+          .world_size = distribution_->size(),
           .seed = static_cast<uint64_t>(args_.data_seed.value_or(args_.seed))};
 }
 
@@ -218,14 +260,12 @@ std::vector<std::string> Trainer::get_decay_parameter_names(nn::Module& model) {
 
 void Trainer::create_optimizer() {
   if (optimizer_) return;
-  ParameterGroups groups =
-      parameter_groups(model_.module(), get_decay_parameter_names(model_.module()));
+  nn::Module& model = model_.module();
+  ParameterGroups groups = parameter_groups(model, get_decay_parameter_names(model), args_);
   TENDRIL_CHECK(!groups.decayed.empty() || !groups.kept.empty(),
                 "[create_optimizer] the model has no parameter that requires grad; unfreeze some "
                 "with requires_grad_(true)");
-  if (!args_.optim_target_modules.empty())
-    groups.targets = target_weights(model_.module(), args_.optim_target_modules);
-  set_optimizer(make_optimizer(args_, groups));
+  set_optimizer(make_optimizer(args_, distribution_->parts_of(std::move(groups))));
 }
 
 void Trainer::create_scheduler(int64_t num_training_steps) {

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include <tendril/core/random.h>
+#include <tendril/dist/process_group.h>
 #include <tendril/optim/lr_scheduler.h>
 #include <tendril/optim/optimizer.h>
 #include <tendril/trainer/callback.h>
@@ -38,7 +39,9 @@
 
 namespace tendril {
 
+class Distribution;
 class MemoryMetrics;
+struct RotationRules;
 
 /// Makes a fresh model at each train().
 using ModelInit = std::function<TrainableModel()>;
@@ -59,6 +62,9 @@ struct TrainerOptions {
   /// Instead of those that the arguments describe. Not together with model_init.
   std::shared_ptr<optim::Optimizer> optimizer = nullptr;
   std::shared_ptr<optim::LrScheduler> lr_scheduler = nullptr;
+  /// The processes that train together, all with the same arguments, data and model. Default: those
+  /// that a launcher has started (dist/environment.h), or this one alone.
+  std::shared_ptr<dist::ProcessGroup> process_group = nullptr;
 };
 
 struct TrainOutput {
@@ -181,7 +187,12 @@ class TENDRIL_API Trainer {
   void initialize();
   void check_options() const;
   void add_default_callbacks();
-  void move_model_to_device();
+  void prepare_model();
+  void check_processes() const;
+  void set_process_log_level() const;
+  Generator generator_of_process() const;
+  void forget_run();
+  std::vector<NamedTensor> trained_parameters() const;
   Batch to_device(Batch batch) const;
   DataCollator collator() const;
   DataLoaderOptions loader_options(int64_t batch_size) const;
@@ -189,6 +200,8 @@ class TENDRIL_API Trainer {
   TrainOutput train_from(const std::optional<std::filesystem::path>& checkpoint);
   TrainOutput train_with_smaller_batches(const std::optional<std::filesystem::path>& checkpoint);
   std::optional<std::filesystem::path> checkpoint_to_resume(const Resume& resume) const;
+  std::string find_checkpoint(const Resume& resume) const;
+  std::string find_best_model() const;
 
   void run_epochs(Loop& loop);
   void run_epoch(Loop& loop);
@@ -196,6 +209,7 @@ class TENDRIL_API Trainer {
   Tensor run_batch(Loop& loop, Batch& batch, std::optional<int64_t> items);
   void run_optimizer_step(Loop& loop);
   std::optional<int64_t> count_items(const std::vector<Batch>& batches) const;
+  void agree_on_step(Loop& loop);
   void note_batch(Loop& loop, const Batch& batch);
   std::optional<DType> autocast_dtype() const;
   void require_loss(const LossOutput& output, const Batch& inputs) const;
@@ -212,8 +226,15 @@ class TENDRIL_API Trainer {
                                 const std::string& prefix);
 
   void save_checkpoint(Loop& loop);
+  struct CheckpointContents;
+  CheckpointContents checkpoint_contents(const Loop& loop);
+  void write_with_shards(const std::filesystem::path& folder, const CheckpointContents& contents,
+                         const RotationRules& rules);
   void restore_checkpoint(Loop& loop, const std::filesystem::path& folder);
   void load_weights(const std::filesystem::path& folder);
+  void restore_position(Loop& loop, const std::filesystem::path& folder);
+  void restore_optimizer(const std::filesystem::path& folder);
+  void restore_random_state(const std::filesystem::path& folder);
   int64_t saved_batch_size(const std::filesystem::path& folder) const;
   void restore_progress(Loop& loop, const std::filesystem::path& folder);
   void warn_about_changed_arguments(const TrainerState& saved) const;
@@ -225,6 +246,7 @@ class TENDRIL_API Trainer {
   ModelInit model_init_;
   TrainingArguments args_;
   TrainerOptions options_;
+  std::unique_ptr<Distribution> distribution_;
   std::shared_ptr<optim::Optimizer> optimizer_;
   std::shared_ptr<optim::LrScheduler> lr_scheduler_;
   bool made_scheduler_ = false;

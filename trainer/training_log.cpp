@@ -1,4 +1,5 @@
 // What a run says about itself: log rows, and the summary at its end.
+#include <tendril/trainer/distribution.h>
 #include <tendril/trainer/memory_metrics.h>
 #include <tendril/trainer/rounded.h>
 #include <tendril/trainer/training_loop.h>
@@ -53,6 +54,7 @@ TrainOutput Trainer::finish_training(Loop& loop, const MemoryMetrics& memory) {
   optimizer_->eval();  // the weights to keep, where they are not those that were trained
   if (args_.load_best_model_at_end && !loop.interrupted) load_best_model();
   const double seconds = std::max(loop.seconds(), 1e-9);
+  const double samples = distribution_->sum(std::vector{loop.samples})[0];
   const auto steps = static_cast<double>(state_.global_step - loop.first_step);
   TrainOutput output;
   output.global_step = state_.global_step;
@@ -60,7 +62,7 @@ TrainOutput Trainer::finish_training(Loop& loop, const MemoryMetrics& memory) {
                          std::max(static_cast<double>(state_.global_step), 0.001);
   // Of the work that this process has done, not of what was planned.
   output.metrics = {{"train_runtime", rounded(seconds, 4)},
-                    {"train_samples_per_second", rounded(loop.samples / seconds, 3)},
+                    {"train_samples_per_second", rounded(samples / seconds, 3)},
                     {"train_steps_per_second", rounded(steps / seconds, 3)},
                     {"total_flos", state_.total_flos},
                     {"train_loss", output.training_loss}};

@@ -1,6 +1,8 @@
 // Trainer::train(): passes, optimizer steps, and what happens between them.
 #include <tendril/core/allocator.h>
 #include <tendril/core/log.h>
+#include <tendril/trainer/distribution.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/memory_metrics.h>
 #include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/training_loop.h>
@@ -20,39 +22,14 @@ struct Current {
   ~Current() { slot = nullptr; }
 };
 
-// Noise on the embeddings while in scope, also when training ends with an error.
-class EmbeddingNoise {
- public:
-  EmbeddingNoise(nn::Module& model, std::optional<double> alpha) {
-    if (!alpha) return;
-    if (auto* language_model = dynamic_cast<nn::CausalLm*>(&model))
-      embedding_ = language_model->input_embedding();
-    TENDRIL_CHECK(embedding_,
-                  "[train] neftune_noise_alpha needs a CausalLm that says which its "
-                  "input_embedding() is; got ",
-                  model.type_name());
-    before_ = embedding_->noise_alpha();
-    embedding_->set_noise_alpha(*alpha);
-  }
-  ~EmbeddingNoise() {
-    if (embedding_) embedding_->set_noise_alpha(before_);
-  }
-  EmbeddingNoise(const EmbeddingNoise&) = delete;
-  EmbeddingNoise& operator=(const EmbeddingNoise&) = delete;
-
- private:
-  nn::Embedding* embedding_ = nullptr;
-  double before_ = 0.0;
-};
-
 }  // namespace
 
 TrainOutput Trainer::train(const Resume& resume) {
   if (model_init_) {  // every train() starts afresh, and with the seed that args hold
-    generator_ = Generator(static_cast<uint64_t>(args_.seed));
+    generator_ = generator_of_process();
     const GeneratorGuard guard(generator_);
     model_ = model_init_();
-    move_model_to_device();
+    prepare_model();
     optimizer_ = nullptr;
     lr_scheduler_ = nullptr;
   }
@@ -101,17 +78,20 @@ TrainOutput Trainer::train_from(const std::optional<std::filesystem::path>& chec
   Loop loop;
   const Current<Loop> current(loop_, loop);
   train_dataloader_ = loop.loader = get_train_dataloader();
-  const int64_t total_batch_size = train_batch_size_ * args_.gradient_accumulation_steps;
+  const int64_t total_batch_size =
+      train_batch_size_ * args_.gradient_accumulation_steps * distribution_->size();
   loop.plan =
       StepPlan::make(args_, loop.loader->size(), loop.loader->num_examples(), total_batch_size);
   if (made_scheduler_) lr_scheduler_ = nullptr;  // it was for the steps of an earlier train()
-  model_.module().set_gradient_checkpointing(args_.gradient_checkpointing);
+  model_.module().set_gradient_checkpointing(args_.gradient_checkpointing ||
+                                             distribution_->plan().activation_checkpointing);
   create_optimizer_and_scheduler(loop.plan.max_steps);
   check_backward_updates(args_, *optimizer_);
+  distribution_->check_optimizer(*optimizer_);
   loop.parameters = optimizer_->parameters();
   if (args_.fp16) loop.scaler.emplace();
 
-  state_ = TrainerState{};
+  forget_run();
   state_.max_steps = loop.plan.max_steps;
   state_.num_train_epochs = loop.plan.num_train_epochs;
   state_.train_batch_size = train_batch_size_;
@@ -144,7 +124,7 @@ void Trainer::announce(const Loop& loop) const {
   if (loop.plan.batches_per_epoch) log_info("  Num Epochs = ", loop.plan.num_train_epochs);
   log_info("  Instantaneous batch size per device = ", train_batch_size_);
   log_info("  Total train batch size (w. accumulation) = ",
-           train_batch_size_ * args_.gradient_accumulation_steps);
+           train_batch_size_ * args_.gradient_accumulation_steps * distribution_->size());
   log_info("  Gradient Accumulation steps = ", args_.gradient_accumulation_steps);
   log_info("  Total optimization steps = ", loop.plan.max_steps);
   log_info("  Number of trainable parameters = ", get_num_trainable_parameters());
@@ -200,9 +180,11 @@ bool Trainer::run_update(Loop& loop, BatchStream& stream) {
   const std::optional<int64_t> items = count_items(batches);
   loop.accumulated = std::ssize(batches);
   loop.step_loss = {};
+  distribution_->note_step(state_.global_step + 1);
   fire(&TrainerCallback::on_step_begin);
   for (size_t i = 0; i < batches.size(); ++i) {
     note_batch(loop, batches[i]);
+    const auto local = distribution_->pause_exchange(/*is_last_batch=*/i + 1 == batches.size());
     const Tensor loss = to(run_batch(loop, batches[i], items), f64);
     loop.step_loss = loop.step_loss.defined() ? loop.step_loss + loss : loss;
     batches[i].clear();
@@ -232,12 +214,12 @@ std::optional<int64_t> Trainer::count_items(const std::vector<Batch>& batches) c
     if (!items) return {};
     sum += *items;
   }
-  return sum;
+  return distribution_->sum(sum);
 }
 
 void Trainer::note_batch(Loop& loop, const Batch& batch) {
   loop.samples += batch.empty() ? 0.0 : static_cast<double>(batch.begin()->second.size(0));
-  state_.total_flos += floating_point_ops(batch);
+  state_.total_flos += floating_point_ops(batch) * distribution_->size();
   if (args_.include_num_input_tokens_seen == "no") return;
   const auto mask = batch.find("attention_mask");
   if (args_.include_num_input_tokens_seen == "non_padding" && mask != batch.end())
@@ -247,7 +229,7 @@ void Trainer::note_batch(Loop& loop, const Batch& batch) {
 }
 
 void Trainer::maybe_log_save_evaluate(Loop& loop) {
-  if (loop.stop_signal && loop.stop_signal->requested()) {
+  if (distribution_->size() == 1 ? loop.signalled() : loop.others_stop) {
     log_warning("[train] a signal asked to stop; saving at step ", state_.global_step);
     control_.should_save = control_.should_training_stop = loop.interrupted = true;
   }

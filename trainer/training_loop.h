@@ -40,6 +40,7 @@ struct Trainer::Loop {
   bool exhausted = false;      // the pass has no more batches
   bool epoch_done = false;     // nothing of the pass but its on_epoch_end remains
   bool interrupted = false;    // by a signal
+  bool others_stop = false;    // a signal has reached some process
   bool owes_epoch_stop = false, owes_training_stop = false;  // asked for before the checkpoint
 
   // ---- of the step that runs
@@ -62,6 +63,8 @@ struct Trainer::Loop {
   BackgroundWriter writer;
   std::optional<StopSignal> stop_signal;
 
+  /// Whether a signal asks to stop: with several processes, as agreed in the last step.
+  bool signalled() const { return stop_signal && stop_signal->requested(); }
   double seconds() const { return std::chrono::duration<double>(Clock::now() - start).count(); }
   /// Where a run that resumes here goes on, what callbacks have asked for, and the log window, as
   /// JSON; and back.

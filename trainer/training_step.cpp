@@ -6,6 +6,8 @@
 #include <tendril/nn/embedding.h>
 #include <tendril/optim/clip.h>
 #include <tendril/optim/layerwise.h>
+#include <tendril/trainer/distribution.h>
+#include <tendril/trainer/embedding_noise.h>
 #include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/training_loop.h>
 
@@ -17,11 +19,11 @@ namespace {
 bool is_finite(const Tensor& x) { return all(isfinite(x)).item<bool>(); }
 
 // "; the first of 3 parameters whose gradient is not finite is h.0.attn.c_attn.weight"
-std::string culprit(const nn::Module& model) {
+std::string culprit(const std::vector<NamedTensor>& parameters) {
   const NoGradGuard no_grad;
   std::string first;
   int64_t count = 0;
-  for (const NamedTensor& parameter : model.named_parameters()) {
+  for (const NamedTensor& parameter : parameters) {
     const Tensor gradient = parameter.tensor.grad();
     if (!gradient.defined() || is_finite(gradient)) continue;
     if (count++ == 0) first = parameter.name;
@@ -66,6 +68,9 @@ Trainer::LossOutput Trainer::compute_loss(const TrainableModel& model, Batch& in
 Tensor Trainer::training_step(const TrainableModel& model, Batch& inputs,
                               std::optional<int64_t> num_items_in_batch) {
   model.module().train();
+  distribution_->before_forward();
+  std::optional<NoiseLengths> lengths;  // until backward is done, which may recompute
+  if (args_.neftune_length == NeftuneLength::sequence) lengths.emplace(model.module(), inputs);
   inputs = to_device(std::move(inputs));
   LossOutput output;
   {
@@ -80,10 +85,15 @@ Tensor Trainer::training_step(const TrainableModel& model, Batch& inputs,
   Tensor loss = output.loss;
   const int64_t accumulated = loop_ ? loop_->accumulated : 1;
   if (!output.used_num_items && accumulated > 1) loss = loss / static_cast<double>(accumulated);
+  // Exchanged gradients are means over processes; a loss that is divided by the positions of all of
+  // them wants the sum.
+  if (output.used_num_items && distribution_->size() > 1)
+    loss = loss * static_cast<double>(distribution_->size());
   output = {};  // what only the outputs hold is freed before backward
   // Where backward is the update, only now can it still be left out.
   if (optimizer_ && optimizer_->updates_in_backward() &&
-      args_.nonfinite_policy != NonfinitePolicy::continue_ && !is_finite(loss.detach()))
+      args_.nonfinite_policy != NonfinitePolicy::continue_ &&
+      distribution_->sum(int64_t{!is_finite(loss.detach())}) > 0)
     return loss.detach();
   if (loop_ && loop_->scaler)
     loop_->scaler->scale(loss).backward();
@@ -129,13 +139,14 @@ Tensor Trainer::run_batch(Loop& loop, Batch& batch, std::optional<int64_t> items
 
 void Trainer::run_optimizer_step(Loop& loop) {
   if (loop.scaler) loop.scaler->unscale(*optimizer_);
+  agree_on_step(loop);
   std::optional<double> norm;
   if (optimizer_->updates_in_backward())
     norm = loop.measured_norm;
   else if (args_.max_grad_norm > 0.0)
-    norm = optim::clip_grad_norm(loop.parameters, args_.max_grad_norm);
+    norm = distribution_->clip_grad_norm(loop.parameters, args_.max_grad_norm);
   else if (args_.nonfinite_policy != NonfinitePolicy::continue_)
-    norm = optim::grad_norm(loop.parameters);
+    norm = distribution_->grad_norm(loop.parameters);
   const double loss = loop.step_loss.item<double>();
   const bool scaler_skips = loop.scaler && loop.scaler->found_inf();
   const bool update = !scaler_skips && is_usable(loop, loss, norm);
@@ -158,6 +169,17 @@ void Trainer::run_optimizer_step(Loop& loop) {
   maybe_log_save_evaluate(loop);
 }
 
+// The step's loss, signals and overflows are those of all processes: each does the same with them.
+void Trainer::agree_on_step(Loop& loop) {
+  if (distribution_->size() == 1) return;
+  const bool overflow = loop.scaler && loop.scaler->found_inf();
+  const std::vector<double> sums = distribution_->sum(
+      {loop.step_loss.item<double>(), loop.signalled() ? 1.0 : 0.0, overflow ? 1.0 : 0.0});
+  loop.step_loss = full({}, sums[0] / distribution_->size(), f64);
+  loop.others_stop = sums[1] > 0.0;
+  if (loop.scaler && sums[2] > 0.0) loop.scaler->set_found_inf();
+}
+
 // Whether the gradients may update the weights. A loss scaler looks after f16 itself.
 bool Trainer::is_usable(Loop& loop, double loss, std::optional<double> norm) {
   const NonfinitePolicy policy = args_.nonfinite_policy;
@@ -166,7 +188,7 @@ bool Trainer::is_usable(Loop& loop, double loss, std::optional<double> norm) {
   const std::string what = detail::concat(
       "[train] step ", state_.global_step + 1, ": ",
       std::isfinite(loss) ? "the gradient is not finite" : "the loss is not finite", "; got loss ",
-      loss, optimizer_->updates_in_backward() ? "" : culprit(model_.module()));
+      loss, optimizer_->updates_in_backward() ? "" : culprit(trained_parameters()));
   if (policy == NonfinitePolicy::stop)
     fail(what,
          ". A lower learning rate, more warm-up or f32 may help; nonfinite_policy=skip leaves "

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 namespace tendril::ops {
 namespace {
@@ -12,35 +11,106 @@ namespace {
 using tendril::cpu::CodeBook;
 using tendril::cpu::QuantizedBlock;
 
-// 0, the codes above it, and 1. In double: the tables round once.
-std::vector<double> levels_of(CodeMap map) {
-  std::vector<double> levels = {0.0};
-  for (int k = 0; k <= 6; ++k) {
-    const int count = 1 << (map == CodeMap::with_sign ? k : k + 1);
-    for (int i = 0; i < count; ++i)
-      levels.push_back(std::pow(10.0, k - 6) * (0.1 + 0.9 * (i + 0.5) / count));
-  }
-  levels.push_back(1.0);
-  return levels;
+// The largest float that is at most numerator / denominator, both small enough that a float times
+// the denominator is exact in double.
+float at_most(double numerator, double denominator) {
+  auto x = static_cast<float>(numerator / denominator);
+  while (x * denominator > numerator) x = std::nextafter(x, 0.0f);
+  return x;
 }
 
-CodeBook make_book(CodeMap map) {
-  const std::vector<double> levels = levels_of(map);
-  const int top = static_cast<int>(levels.size()) - 1;
-  CodeBook book{};
-  book.zero = zero_code(map);
-  for (int j = 0; j <= top; ++j) book.values[book.zero + j] = static_cast<float>(levels[j]);
-  for (int j = 1; j <= book.zero; ++j) book.values[book.zero - j] = static_cast<float>(-levels[j]);
-  const auto border = [&](int level) {  // between this level and the next
-    if (level == top) return std::numeric_limits<float>::infinity();
-    return static_cast<float>((levels[level] + levels[level + 1]) / 2.0);
+// What a decade is; see CodeBook.
+struct Decade {
+  double first;    // its first place, P
+  double inverse;  // D
+};
+Decade decade_of(CodeMap map, int b) {
+  const double sides = map == CodeMap::with_sign ? 1.0 : 2.0;
+  return {sides * std::exp2(b), sides * 256.0 * std::pow(5.0, 7 - b)};
+}
+
+// How to get from places to levels.
+void set_levels(CodeBook& book, CodeMap map) {
+  const auto set = [&](double first, double offset, double unit) {
+    const int at = (127 + std::ilogb(first)) % 8;
+    book.offset[at] = static_cast<float>(offset);
+    book.unit[at] = static_cast<float>(unit);
   };
+  for (int b = 0; b < 7; ++b) {
+    const auto [first, inverse] = decade_of(map, b);
+    set(first, 9.0 - 16.0 * first, 1.0 / inverse);
+  }
+  if (map == CodeMap::with_sign)
+    set(128.0, 1.0 - 18.0 * 128.0, 1.0);  // 1; for 0 the formula of places 2 and 3 is negative
+  else
+    set(1.0, -18.0, 1.0 / (18.0 * 255.0));  // the line through place 1, which is 0, and 256
+  const auto level = [&](int place) {
+    const int at = place == 0 ? 0 : (127 + std::ilogb(place)) % 8;
+    const float value = (static_cast<float>(place) * 18.0f + book.offset[at]) * book.unit[at];
+    return std::max(value, 0.0f);
+  };
+  for (int code = 0; code < 256; ++code) {
+    const int place = code - book.zero + book.first_place;
+    book.values[code] = place < 0 ? -level(-place) : level(place);
+  }
+  book.least = book.values[book.zero + 1];
+}
+
+// How to get from magnitudes to levels.
+void set_borders(CodeBook& book, CodeMap map) {
+  const int shift = book.first_place, top = 255 - book.zero;
+  int level = 0;
+  // Half way between 0 and the first level.
+  book.borders[level++] =
+      at_most(18.0 * (1 + shift) + 9.0 - 16.0 * (1 + shift), 2.0 * decade_of(map, 0).inverse);
+  for (int b = 0; b < 7; ++b) {
+    const auto [first, inverse] = decade_of(map, b);
+    for (; level + shift < 2.0 * first - 1.0; ++level)
+      book.borders[level] = at_most(18.0 * (level + shift + 1) - 16.0 * first, inverse);
+    // Half way to the next decade's first level, or to 1.
+    book.borders[level++] = at_most(20.0 * first + (b < 6 ? 18.0 : -4.5), inverse);
+    book.inverse[b] = static_cast<float>(inverse);
+    book.origin[b] = static_cast<float>(16.0 * first - 18.0 * (shift + 1));
+    book.last[b] = 0x1.8p23f + static_cast<float>(level - 1);
+  }
+  book.borders[top] = std::numeric_limits<float>::infinity();
+  book.inverse[7] = 0.0f;  // any level beyond the last one
+  book.origin[7] = 18.0f * 512.0f;
+  book.last[7] = 0x1.8p23f + static_cast<float>(top);
+}
+
+// How to find the decade and the cell.
+void set_search(CodeBook& book) {
+  const auto end = [&](int decade) {
+    return book.borders[static_cast<int>(book.last[decade] - 0x1.8p23f)];
+  };
+  uint32_t decade = 0;
+  for (int binade = -31; binade <= 0; ++binade) {  // the magnitudes from 2^binade on
+    const int at = (127 + binade) % 32;
+    book.binade_decade[at] = detail::bits_float(decade);
+    book.binade_border[at] = decade < 7 ? end(static_cast<int>(decade)) : INFINITY;
+    if (book.binade_border[at] < std::exp2(binade + 1)) ++decade;
+  }
+  book.middle = end(3);
+  for (int b = 0; b < 8; ++b) {
+    book.outer[b] = end(b < 4 ? 1 : 5);
+    book.odd[b] = end(b / 2 * 2);
+  }
   int level = 0;
   for (int32_t cell = 0; cell < CodeBook::kCells; ++cell) {
     const auto bits = static_cast<uint32_t>(CodeBook::kFirstCell + cell) << CodeBook::kShift;
-    while (detail::bits_float(bits) > border(level)) ++level;
-    book.cells[cell] = static_cast<uint64_t>(level) << 32 | detail::float_bits(border(level));
+    while (detail::bits_float(bits) > book.borders[level]) ++level;
+    book.cells[cell] = static_cast<uint8_t>(level);
   }
+}
+
+CodeBook make_book(CodeMap map) {
+  CodeBook book{};
+  book.zero = zero_code(map);
+  book.first_place = map == CodeMap::with_sign ? 0 : 1;
+  set_levels(book, map);
+  set_borders(book, map);
+  set_search(book);
   return book;
 }
 

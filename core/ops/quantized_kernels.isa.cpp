@@ -1,20 +1,19 @@
-// Quantising, dequantising and the optimizers' steps on 8-bit states, once per instruction set.
-#include <tendril/core/ops/quantized_kernels.h>
+// Quantising, dequantising and the optimizers' steps on 8-bit states, once per instruction set. All
+// of them give the same bits: this file is compiled without contractions (cmake/library.cmake).
+#include <tendril/core/ops/quantized_codes.h>
 
 namespace tendril::cpu::TENDRIL_ISA {
 namespace {
 
-constexpr int64_t kSize = 256;
-
-ISA_INLINE float magnitude(float x) {
-  return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, x) & 0x7FFFFFFFu);
-}
+// Quantising waits for the block's largest number; with several blocks on the way a processor has
+// something to do meanwhile.
+constexpr int kGroup = 4;
 
 // Magnitudes are ordered as their bits are, which a loop can take the maximum of in any order.
-ISA_INLINE float largest_magnitude(int64_t n, const float* x) {
-  uint32_t largest = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t bits = __builtin_bit_cast(uint32_t, x[i]) & 0x7FFFFFFFu;
+ISA_INLINE float largest_magnitude(const float* x) {
+  int32_t largest = 0;
+  for (int i = 0; i < kSize; ++i) {
+    const int32_t bits = __builtin_bit_cast(int32_t, x[i]) & kMagnitude;
     largest = bits > largest ? bits : largest;
   }
   return __builtin_bit_cast(float, largest);
@@ -22,83 +21,135 @@ ISA_INLINE float largest_magnitude(int64_t n, const float* x) {
 
 ISA_INLINE bool is_finite(float x) { return x - x == 0.0f; }
 
-ISA_INLINE void read(int64_t n, const QuantizedBlock& block, float* x) {
-  const float* const values = block.book->values;
-  const uint8_t* const codes = block.codes;
-  const float scale = *block.absmax;
-  for (int64_t i = 0; i < n; ++i) x[i] = values[codes[i]] * scale;
-}
+struct Largest {
+  int32_t first, second;  // bits
+};
 
-ISA_INLINE void write(int64_t n, const float* x, float largest, const QuantizedBlock& block) {
-  // Copies, because a byte that is written might be part of anything else.
-  const uint64_t* const cells = block.book->cells;
-  const int32_t zero = block.book->zero;
-  uint8_t* const codes = block.codes;
-  *block.absmax = largest;
-  // The inverse of a subnormal number may be infinite.
-  constexpr float kMost = 3.4028234e38f;
-  const float inverse = largest > 0.0f ? 1.0f / largest : 0.0f;
-  const float scale = inverse < kMost ? inverse : kMost;
-  float scaled[kSize];
-  int32_t index[kSize];
-  uint64_t cell[kSize];
-  for (int64_t i = 0; i < n; ++i) {
-    scaled[i] = magnitude(x[i]) * scale;
-    const int32_t bits = __builtin_bit_cast(int32_t, scaled[i]);
-    const int32_t wanted = (bits >> CodeBook::kShift) - CodeBook::kFirstCell;
-    const int32_t low = wanted > 0 ? wanted : 0;
-    index[i] = low < CodeBook::kCells ? low : CodeBook::kCells - 1;
-  }
-  for (int64_t i = 0; i < n; ++i) cell[i] = cells[index[i]];
-  for (int64_t i = 0; i < n; ++i) {
-    const float border = __builtin_bit_cast(float, static_cast<uint32_t>(cell[i]));
-    const int32_t below = static_cast<int32_t>(cell[i] >> 32);
-    const int32_t nearest = below + (scaled[i] > border ? 1 : 0);
-    const int32_t least = x[i] == 0.0f ? 0 : 1;
-    const int32_t level = nearest > least ? nearest : least;
-    const int32_t down = level < zero ? level : zero;  // there is no -1
-    const int32_t code = x[i] < 0.0f ? zero - down : zero + level;
-    codes[i] = static_cast<uint8_t>(code);
-  }
-}
-
+// The rule on a block, and the largest magnitudes of the new states.
 template <class Rule>
-ISA_INLINE void step(int64_t n, float* p, const float* g, const QuantizedBlock* states,
-                     const Rule rule) {
-  constexpr int kStates = Rule::kStates;
-  static_assert(kStates <= 2);
-  float first[kSize], second[kSize];
-  read(n, states[0], first);
-  if constexpr (kStates > 1) read(n, states[1], second);
+ISA_INLINE Largest apply(float* __restrict p, const float* __restrict g, float* __restrict first,
+                         float* __restrict second, const Rule rule) {
+  int32_t largest_first = 0, largest_second = 0;
 #pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) {
-    float s[2] = {first[i], kStates > 1 ? second[i] : 0.0f};
+  for (int i = 0; i < kSize; ++i) {
+    float s[2] = {first[i], Rule::kStates > 1 ? second[i] : 0.0f};
     const float stepped = rule(p[i], g[i], s);
     const bool usable = is_finite(s[0]) && is_finite(s[1]);
     p[i] = usable ? stepped : p[i];
-    first[i] = usable ? s[0] : 0.0f;
-    second[i] = usable ? s[1] : 0.0f;
+    const float new_first = usable ? s[0] : 0.0f, new_second = usable ? s[1] : 0.0f;
+    const int32_t bits_first = __builtin_bit_cast(int32_t, new_first) & kMagnitude;
+    const int32_t bits_second = __builtin_bit_cast(int32_t, new_second) & kMagnitude;
+    largest_first = bits_first > largest_first ? bits_first : largest_first;
+    largest_second = bits_second > largest_second ? bits_second : largest_second;
+    first[i] = new_first;
+    if constexpr (Rule::kStates > 1) second[i] = new_second;
   }
-  write(n, first, largest_magnitude(n, first), states[0]);
-  if constexpr (kStates > 1) write(n, second, largest_magnitude(n, second), states[1]);
+  return {largest_first, largest_second};
+}
+
+ISA_INLINE QuantizedBlock block_of(const QuantizedBlock& first, int64_t block) {
+  return {first.codes + block * kSize, first.absmax + block, first.book};
+}
+
+// A group of blocks, of which `states` are the first ones.
+template <class Rule>
+ISA_INLINE void step(int64_t blocks, float* p, const float* g, const QuantizedBlock* states,
+                     const Rule& rule) {
+  constexpr int kStates = Rule::kStates, kLast = kStates - 1;
+  static_assert(kStates <= 2);
+  float numbers[kStates][kGroup][kSize], largest[kStates][kGroup];
+  for (int64_t b = 0; b < blocks; ++b) {
+    float *const first = numbers[0][b], *const second = numbers[kLast][b];
+    read<Rule::kSigned[0]>(block_of(states[0], b), first);
+    if constexpr (kStates > 1) read<Rule::kSigned[kLast]>(block_of(states[kLast], b), second);
+    const Largest bits = apply(p + b * kSize, g + b * kSize, first, second, rule);
+    largest[0][b] = __builtin_bit_cast(float, bits.first);
+    if constexpr (kStates > 1) largest[kLast][b] = __builtin_bit_cast(float, bits.second);
+  }
+  for (int64_t b = 0; b < blocks; ++b) {
+    write<Rule::kSigned[0]>(numbers[0][b], largest[0][b], block_of(states[0], b),
+                            p + (blocks + b) * kSize);
+    if constexpr (kStates > 1)
+      write<Rule::kSigned[kLast]>(numbers[kLast][b], largest[kLast][b], block_of(states[kLast], b),
+                                  g + (blocks + b) * kSize);
+  }
+}
+
+// A part of a block as a whole one.
+struct PaddedCodes {
+  uint8_t codes[kSize];
+  QuantizedBlock block;
+};
+ISA_INLINE void pad(int64_t n, const QuantizedBlock& part, PaddedCodes& padded) {
+  __builtin_memset(padded.codes, part.book->zero, kSize);
+  __builtin_memcpy(padded.codes, part.codes, static_cast<size_t>(n));
+  padded.block = {padded.codes, part.absmax, part.book};
+}
+ISA_INLINE void unpad(int64_t n, const PaddedCodes& padded, const QuantizedBlock& part) {
+  __builtin_memcpy(part.codes, padded.codes, static_cast<size_t>(n));
+}
+ISA_INLINE void copy(int64_t n, const float* from, float* to) {
+  __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
+}
+
+template <class Rule>
+void step_of_part(int64_t n, float* p, const float* g, const QuantizedBlock* states,
+                  const Rule& rule) {
+  PaddedCodes padded[2];
+  QuantizedBlock blocks[2];
+  for (int k = 0; k < Rule::kStates; ++k) {
+    pad(n, states[k], padded[k]);
+    blocks[k] = padded[k].block;
+  }
+  float parameter[kSize] = {}, gradient[kSize] = {};
+  copy(n, p, parameter);
+  copy(n, g, gradient);
+  step(1, parameter, gradient, blocks, rule);
+  copy(n, parameter, p);
+  for (int k = 0; k < Rule::kStates; ++k) unpad(n, padded[k], states[k]);
+}
+
+template <class Rule>
+ISA_INLINE void steps(int64_t n, float* p, const float* g, const QuantizedBlock* states,
+                      const Rule& rule) {
+  const int64_t whole = n / kSize;
+  QuantizedBlock at[Rule::kStates];
+  for (int64_t b = 0; b < whole; b += kGroup) {
+    for (int k = 0; k < Rule::kStates; ++k) at[k] = block_of(states[k], b);
+    step(whole - b < kGroup ? whole - b : kGroup, p + b * kSize, g + b * kSize, at, rule);
+  }
+  if (n % kSize == 0) return;
+  for (int k = 0; k < Rule::kStates; ++k) at[k] = block_of(states[k], whole);
+  step_of_part(n % kSize, p + whole * kSize, g + whole * kSize, at, rule);
 }
 
 }  // namespace
 
 bool quantize_block(int64_t n, const float* x, const QuantizedBlock& block) {
-  const float largest = largest_magnitude(n, x);
+  float whole[kSize] = {};
+  copy(n, x, whole);
+  const float largest = largest_magnitude(whole);
   if (!is_finite(largest)) return false;
-  write(n, x, largest, block);
+  PaddedCodes padded;
+  pad(0, block, padded);
+  block.book->zero > 0 ? write<true>(whole, largest, padded.block, x)
+                       : write<false>(whole, largest, padded.block, x);
+  unpad(n, padded, block);
   return true;
 }
 
-void dequantize_block(int64_t n, const QuantizedBlock& block, float* x) { read(n, block, x); }
+void dequantize_block(int64_t n, const QuantizedBlock& block, float* x) {
+  float whole[kSize];
+  PaddedCodes padded;
+  pad(n, block, padded);
+  block.book->zero > 0 ? read<true>(padded.block, whole) : read<false>(padded.block, whole);
+  copy(n, whole, x);
+}
 
-// A whole block is compiled for its size.
-#define RULE(...)                                                                              \
-  void quantized_rule_block(int64_t n, float* p, const float* g, const QuantizedBlock* states, \
-                            const ops::__VA_ARGS__& rule) {                                    \
-    n == kSize ? step(kSize, p, g, states, rule) : step(n, p, g, states, rule);                \
+#define RULE(...)                                                                               \
+  void quantized_rule_blocks(int64_t n, float* p, const float* g, const QuantizedBlock* states, \
+                             const ops::__VA_ARGS__& rule) {                                    \
+    steps(n, p, g, states, rule);                                                               \
   }
 #include <tendril/core/ops/quantized_rules.def>
 

@@ -38,16 +38,13 @@ template <class Rule>
 void apply_rule(const QuantizedRuleUpdate<Rule>& update) {
   const auto run = [&]<class C>(TypeTag<C>, const auto& walk) {
     if constexpr (std::is_same_v<C, float>)
-      walk([&](int64_t start, int64_t count, float* p, const float* g) {
-        for (int64_t i = 0; i < count; i += kQuantBlock) {
-          const int64_t at = start + i, n = std::min(kQuantBlock, count - i);
-          QuantizedBlock states[Rule::kStates];
-          for (int k = 0; k < Rule::kStates; ++k)
-            states[k] = {update.states[k].codes.template data<uint8_t>() + at,
-                         update.states[k].absmax.template data<float>() + at / kQuantBlock,
-                         &code_book(map_of<Rule>(k))};
-          TENDRIL_ISA_CALL(quantized_rule_block(n, p + i, g + i, states, update.rule));
-        }
+      walk([&](int64_t at, int64_t n, float* p, const float* g) {
+        QuantizedBlock states[Rule::kStates];
+        for (int k = 0; k < Rule::kStates; ++k)
+          states[k] = {update.states[k].codes.template data<uint8_t>() + at,
+                       update.states[k].absmax.template data<float>() + at / kQuantBlock,
+                       &code_book(map_of<Rule>(k))};
+        TENDRIL_ISA_CALL(quantized_rule_blocks(n, p, g, states, update.rule));
       });
   };
   visit_step(Rule::kName, update.parameter, update.gradient, update.master, run, update.rounding);

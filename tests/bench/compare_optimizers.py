@@ -31,6 +31,8 @@ OPTIMIZERS = {
     "lion_8bit": (2e-4, []),
     "galore_adamw": (1e-3, ["--optim_target_modules", "attn", "mlp", "--optim_args", "rank=32,scale=1.0"]),
     "galore_adamw_layerwise": (1e-3, ["--optim_target_modules", "attn", "mlp", "--optim_args", "rank=32,scale=1.0"]),
+    "galore_adamw_8bit": (1e-3, ["--optim_target_modules", "attn", "mlp", "--optim_args", "rank=32,scale=1.0"]),
+    "apollo_adamw": (1e-3, ["--optim_target_modules", "attn", "mlp", "--optim_args", "rank=32"]),
     "adamw_torch_layerwise": (1e-3, []),
     "lomo": (1e-1, []),
     "adalomo": (1e-2, []),

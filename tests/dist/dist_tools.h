@@ -46,11 +46,16 @@ inline nn::models::Gpt2Config small_gpt2() {
           .resid_pdrop = 0.0};
 }
 
-/// Tokens and targets (examples, T) of one step: twelve examples, of which rank r of N works on
-/// every N-th.
-inline Tensor tokens_of_step(int64_t step, int64_t shift) {
+/// Tokens (examples, T) of one step, of which rank r of N works on every N-th row; targets follow
+/// from them by a rule that can be learnt.
+inline Tensor tokens_of_step(int64_t step) {
   std::vector<int64_t> values;
-  for (int64_t i = 0; i < 12 * 8; ++i) values.push_back((i * 7 + step * 13 + (i + shift) * i) % 37);
+  for (int64_t i = 0; i < 12 * 8; ++i) values.push_back((i * i + 7 * i + step * 13) % 37);
+  return Tensor::from(values, {12, 8});
+}
+inline Tensor targets_of_step(int64_t step) {
+  std::vector<int64_t> values = tokens_of_step(step).to_vector<int64_t>();
+  for (int64_t& value : values) value = (3 * value + 1) % 5;
   return Tensor::from(values, {12, 8});
 }
 

@@ -26,7 +26,7 @@ Run train_alone(double max_norm = 0.05) {
   optim::AdamW optimizer(model.named_parameters(), {.lr = 1e-2, .weight_decay = 0.1});
   Run run;
   for (int64_t step = 0; step < kSteps; ++step) {
-    const Tensor loss = model.loss(tokens_of_step(step, 0), tokens_of_step(step, 1));
+    const Tensor loss = model.loss(tokens_of_step(step), targets_of_step(step));
     loss.backward();
     optim::clip_grad_norm(optimizer.parameters(), max_norm);
     optimizer.step();
@@ -53,8 +53,8 @@ Run train_sharded(const Group& group, const FullyShardedOptions& options, int64_
   optim::AdamW optimizer(fsdp.named_parameters(), {.lr = 1e-2, .weight_decay = 0.1});
   Run run;
   for (int64_t step = 0; step < kSteps; ++step) {
-    const Tensor x = share_of(tokens_of_step(step, 0), group->rank(), group->size());
-    const Tensor y = share_of(tokens_of_step(step, 1), group->rank(), group->size());
+    const Tensor x = share_of(tokens_of_step(step), group->rank(), group->size());
+    const Tensor y = share_of(targets_of_step(step), group->rank(), group->size());
     double sum = 0.0;
     for (int64_t part = 0; part < accumulate; ++part) {
       const Tensor loss =
@@ -86,8 +86,8 @@ Run train_data_parallel(const Group& group) {
   optim::AdamW optimizer(model.named_parameters(), {.lr = 1e-2, .weight_decay = 0.1});
   Run run;
   for (int64_t step = 0; step < kSteps; ++step) {
-    const Tensor loss = model.loss(share_of(tokens_of_step(step, 0), group->rank(), group->size()),
-                                   share_of(tokens_of_step(step, 1), group->rank(), group->size()));
+    const Tensor loss = model.loss(share_of(tokens_of_step(step), group->rank(), group->size()),
+                                   share_of(targets_of_step(step), group->rank(), group->size()));
     loss.backward();
     optim::clip_grad_norm(optimizer.parameters(), 0.05);
     optimizer.step();
@@ -281,8 +281,8 @@ TEST_SUITE("fully sharded") {
       Run run;
       for (int64_t step = 0; step < 4; ++step) {
         const Tensor loss =
-            model.loss(share_of(tokens_of_step(step, 0), group->rank(), group->size()),
-                       share_of(tokens_of_step(step, 1), group->rank(), group->size()));
+            model.loss(share_of(tokens_of_step(step), group->rank(), group->size()),
+                       share_of(targets_of_step(step), group->rank(), group->size()));
         loss.backward();
         optimizer.step();
         for (const NamedTensor& parameter : fsdp.named_parameters()) {

@@ -13,9 +13,8 @@ namespace tendril::testing {
 
 struct ArgumentSample {
   std::string name;
-  const char* json;           // the value as JSON
-  const char* needs = "{}";   // what must be set besides, for the arguments to be valid
-  bool is_valid_here = true;  // false: fields of several processes, which this version refuses
+  const char* json;          // the value as JSON
+  const char* needs = "{}";  // what must be set besides, for the arguments to be valid
 };
 
 inline const std::vector<ArgumentSample> kArgumentSamples = {
@@ -53,6 +52,7 @@ inline const std::vector<ArgumentSample> kArgumentSamples = {
     {"warmup_steps", "0.1"},
     {"warmup_ratio", "0.05"},
     {"neftune_noise_alpha", "5"},
+    {"neftune_length", "\"padded\""},
     {"bf16", "true"},
     {"fp16", "true"},
     {"bf16_full_eval", "true"},
@@ -105,14 +105,14 @@ inline const std::vector<ArgumentSample> kArgumentSamples = {
     {"length_column_name", "\"tokens\""},
     {"train_sampling_strategy", "\"sequential\""},
     {"accelerator_config", "{\"even_batches\":false,\"dispatch_batches\":null}"},
-    {"ddp_find_unused_parameters", "false", "{}", false},
-    {"ddp_bucket_cap_mb", "25", "{}", false},
-    {"ddp_broadcast_buffers", "true", "{}", false},
-    {"ddp_backend", "\"mpi\"", "{}", false},
-    {"ddp_timeout", "60", "{}", false},
-    {"fsdp", "\"full_shard auto_wrap\"", "{}", false},
-    {"fsdp_config", "{\"min_num_params\":1000}", "{}", false},
-    {"deepspeed", "\"ds_config.json\"", "{}", false},
+    {"ddp_find_unused_parameters", "false"},
+    {"ddp_bucket_cap_mb", "25"},
+    {"ddp_broadcast_buffers", "true"},
+    {"ddp_backend", "\"mpi\""},
+    {"ddp_timeout", "60"},
+    {"fsdp", "\"full_shard auto_wrap\""},
+    {"fsdp_config", "{\"min_num_params\":1000}"},
+    {"deepspeed", "\"ds_config.json\""},
     {"local_rank", "0"},
 };
 

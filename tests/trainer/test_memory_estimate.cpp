@@ -30,7 +30,22 @@ const char* const kOptimizers[] = {"adamw_torch",
                                    "adamw_torch_fused",
                                    "schedule_free_adamw",
                                    "schedule_free_sgd",
-                                   "adamw_bnb_8bit"};
+                                   "adamw_bnb_8bit",
+                                   "galore_adamw",
+                                   "galore_adamw_8bit",
+                                   "galore_adafactor",
+                                   "apollo_adamw",
+                                   "apollo_adamw_layerwise"};
+
+TrainingArguments args_for(const std::string& optim) {
+  TrainingArguments args;
+  args.optim = optim;
+  if (optim.starts_with("galore") || optim.starts_with("apollo")) {
+    args.optim_target_modules = {"attn", "mlp"};
+    args.optim_args = "rank=8";
+  }
+  return args;
+}
 
 nn::models::Gpt2Config small_config() {
   return {.vocab_size = 50,
@@ -46,8 +61,9 @@ nn::models::Gpt2Config small_config() {
 // Bytes of the tensors that the optimizer has after one update; counts and numbers aside.
 int64_t measured_state(nn::Module& model, const TrainingArguments& args) {
   const auto optimizer =
-      make_optimizer(args, parameter_groups(model, decay_parameter_names(model)));
-  for (Tensor p : optimizer->parameters()) p.set_grad(ones(p.shape(), p.dtype()));
+      make_optimizer(args, parameter_groups(model, decay_parameter_names(model), args));
+  for (Tensor p : optimizer->parameters())
+    p.set_grad(randn(p.shape(), p.dtype(), RandomKey{.seed = 1}));
   optimizer->step();
   int64_t bytes = 0;
   for (const auto& [name, tensor] : optimizer->state_dict())
@@ -76,8 +92,7 @@ TEST_SUITE("memory_estimate") {
         CAPTURE(name(dtype));
         nn::models::Gpt2 model(small_config());
         model.to(dtype);
-        TrainingArguments args;
-        args.optim = optim;
+        const TrainingArguments args = args_for(optim);
         CHECK(estimate_memory(model, args).optimizer == measured_state(model, args));
       }
   }
@@ -86,8 +101,7 @@ TEST_SUITE("memory_estimate") {
     nn::models::Gpt2 model(small_config());
     const int64_t n = model.parameter_count();
     const auto estimate = [&](const char* optim, const char* optim_args = nullptr) {
-      TrainingArguments args;
-      args.optim = optim;
+      TrainingArguments args = args_for(optim);
       if (optim_args) args.optim_args = optim_args;
       return estimate_memory(model, args);
     };
@@ -102,10 +116,38 @@ TEST_SUITE("memory_estimate") {
     const int64_t quantized = 2 * 12 * 64 * 64;
     CHECK(estimate("adamw_8bit").optimizer ==
           8 * (n - quantized) + 2 * quantized + 8 * quantized / 256);
+    // Rank 8, of the longer sides C, 3 C, 4 C and 4 C: 12 C per block; the shorter ones are C.
+    const int64_t moments = 2 * 2 * 12 * 64 * 8, bases = 2 * 4 * 64 * 8;
+    CHECK(estimate("galore_adamw").optimizer == 8 * (n - quantized) + 4 * (moments + bases));
+    CHECK(estimate("apollo_adamw").optimizer == 8 * (n - quantized) + 4 * moments);
+    CHECK(estimate("apollo_adamw", "rank=1, scale_type=tensor").optimizer ==
+          8 * (n - quantized) + 4 * moments / 8);
+    CHECK(estimate("galore_adamw_8bit", "rank=8, min_8bit_size=0").optimizer <
+          estimate("galore_adamw").optimizer);
     model.to(bf16);
     CHECK(estimate("adamw_torch").weights == 2 * n);
     CHECK(estimate("adamw_torch").optimizer == 12 * n);  // with masters
     CHECK(estimate("adamw_torch", "stochastic_rounding=true").optimizer == 8 * n);
+  }
+
+  TEST_CASE("GaLore by hand, and what updates during backward") {
+    nn::models::Gpt2 model(small_config());
+    const int64_t n = model.parameter_count();
+    TrainingArguments args;
+    args.optim = "galore_adamw";
+    args.optim_args = "rank=8";
+    args.optim_target_modules = {"attn", "mlp"};
+    // Per block (m, n) = (192, 64), (64, 64), (256, 64), (256, 64): 4 r (2 m + n) bytes each.
+    const int64_t projected = 2 * 4 * 8 * (448 + 192 + 576 + 576);
+    CHECK(estimate_memory(model, args).optimizer == 8 * (n - 2 * 12 * 64 * 64) + projected);
+    CHECK(estimate_memory(model, args).gradients == 4 * n);
+    args.optim += "_layerwise";
+    CHECK(estimate_memory(model, args).optimizer == 8 * (n - 2 * 12 * 64 * 64) + projected);
+    CHECK(estimate_memory(model, args).gradients == 4 * 64 * 256);  // of a c_fc
+    args = {};
+    args.optim = "lomo";
+    CHECK(estimate_memory(model, args).optimizer == 0);
+    CHECK(estimate_memory(model, args).gradients == 4 * 64 * 256);
   }
 
   TEST_CASE("frozen parameters have neither gradients nor state") {

@@ -157,6 +157,18 @@ TEST_SUITE("trainer_resume") {
            a.optim = "adamw_8bit";
            a.optim_args = "min_8bit_size=256";
          }},
+        {"8-bit GaLore",
+         [](TrainingArguments& a) {
+           a.optim = "galore_adamw_8bit";
+           a.optim_target_modules = {"attn", "mlp"};
+           a.optim_args = "rank=4, update_proj_gap=3, min_8bit_size=64";
+         }},
+        {"APOLLO",
+         [](TrainingArguments& a) {
+           a.optim = "apollo_adamw";
+           a.optim_target_modules = {"attn", "mlp"};
+           a.optim_args = "rank=4, update_proj_gap=3";
+         }},
         {"ademamix", [](TrainingArguments& a) { a.optim = "ademamix"; }},
         {"schedule-free", [](TrainingArguments& a) { a.optim = "schedule_free_adamw"; }},
         {"NEFTune", [](TrainingArguments& a) { a.neftune_noise_alpha = 5.0; }},
@@ -175,7 +187,7 @@ TEST_SUITE("trainer_resume") {
          }}};
     for (const auto& [name, modify] : variants) {
       CAPTURE(name);
-      const TemporaryFolder whole, again;
+      const TemporaryFolder whole(memory_folder()), again(memory_folder());
       const Outcome expected = run(whole, {}, modify);
       const auto checkpoints = list_checkpoints(whole.path());
       REQUIRE_FALSE(checkpoints.empty());

@@ -251,18 +251,30 @@ TEST_CASE("data") {
        {.accelerator_config = json("{\"dispatch_batches\": null}")}});
 }
 
-TEST_CASE("several processes are not in this version") {
-  const char* const message = "training across processes is not in this version: one process only";
-  check_refused({{{.ddp_find_unused_parameters = true}, message},
-                 {{.ddp_bucket_cap_mb = 25}, message},
-                 {{.ddp_broadcast_buffers = false}, message},
-                 {{.ddp_backend = "nccl"}, message},
-                 {{.ddp_timeout = 60}, message},
-                 {{.fsdp = "full_shard"}, message},
-                 {{.fsdp_config = "fsdp.json"}, message},
-                 {{.deepspeed = json("{}")}, message},
-                 {{.local_rank = 1}, message}});
-  check_accepted({{.local_rank = 0}});
+TEST_CASE("several processes") {
+  check_refused(
+      {{{.ddp_bucket_cap_mb = 0}, "ddp_bucket_cap_mb must be at least 1; got 0"},
+       {{.ddp_backend = "gloo"}, "ddp_backend must be one of \"\", mpi, nccl; got \"gloo\""},
+       {{.ddp_timeout = 0}, "ddp_timeout must be at least 1; got 0"},
+       {{.fsdp = "full_shard shard_grad_op"},
+        "fsdp names two strategies, full_shard and shard_grad_op; choose one"},
+       {{.fsdp = "offload"}, "fsdp says offload, but not what is sharded"},
+       {{.fsdp = "full_shard auto_warp"}, "got \"auto_warp\"; did you mean auto_wrap?"},
+       {{.fsdp = "full_shard", .deepspeed = "ds.json"}, "fsdp and deepspeed are two ways to shard"},
+       {{.fsdp_config = json("[1]")},
+        "fsdp_config must be an object or the path of a file; got [1]"},
+       {{.fsdp_config = ""}, "fsdp_config must not be empty"},
+       {{.deepspeed = 2}, "deepspeed must be an object or the path of a file; got 2"},
+       {{.local_rank = -2}, "local_rank must be at least -1; got -2"}});
+  check_accepted({{.ddp_find_unused_parameters = false,
+                   .ddp_bucket_cap_mb = 1,
+                   .ddp_broadcast_buffers = false,
+                   .ddp_backend = "nccl",
+                   .ddp_timeout = 1},
+                  {.ddp_backend = "mpi", .fsdp = "full_shard auto_wrap", .local_rank = 3},
+                  {.fsdp = "1", .fsdp_config = "fsdp.json"},
+                  {.fsdp = "false", .deepspeed = json("{}")},
+                  {.deepspeed = "ds_config.json"}});
 }
 
 TEST_CASE("arguments that no file could hold are errors in to_json, not wrong files") {

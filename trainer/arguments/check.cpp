@@ -5,6 +5,7 @@
 
 #include <tendril/core/error.h>
 #include <tendril/trainer/arguments/type.h>
+#include <tendril/trainer/sharding/fsdp.h>
 
 namespace tendril {
 namespace {
@@ -220,23 +221,19 @@ void Rules::check_data() const {
 }
 
 void Rules::check_processes() const {
-  const TrainingArguments defaults;
-  const auto must_be_unset = [&](const char* name, bool is_unset) {
-    require(
-        is_unset, name,
-        " is set, but training across processes is not in this version: one process only; leave "
-        "it out");
+  at_least(1, "ddp_bucket_cap_mb", a.ddp_bucket_cap_mb);
+  at_least(1, "ddp_timeout", a.ddp_timeout);
+  at_least(-1, "local_rank", a.local_rank);
+  if (a.ddp_backend) one_of("ddp_backend", *a.ddp_backend, {"", "mpi", "nccl"});
+  const bool shards = sharding::fsdp_words(a.fsdp, prefix).has_value();
+  require(!shards || a.deepspeed.is_null(), "fsdp and deepspeed are two ways to shard; choose one");
+  const auto object_or_path = [&](const char* name, const Json& value) {
+    require(value.is_null() || value.is_object() || value.is_string(), name,
+            " must be an object or the path of a file; got ", shown(value));
+    require(!value.is_string() || !value.as_string().empty(), name, " must not be empty");
   };
-  must_be_unset("ddp_find_unused_parameters", !a.ddp_find_unused_parameters);
-  must_be_unset("ddp_bucket_cap_mb", !a.ddp_bucket_cap_mb);
-  must_be_unset("ddp_broadcast_buffers", !a.ddp_broadcast_buffers);
-  must_be_unset("ddp_backend", !a.ddp_backend);
-  must_be_unset("ddp_timeout", a.ddp_timeout == defaults.ddp_timeout);
-  must_be_unset("fsdp", a.fsdp.empty());
-  must_be_unset("fsdp_config", a.fsdp_config.is_null());
-  must_be_unset("deepspeed", a.deepspeed.is_null());
-  // Launchers tell a single process that it is the first.
-  must_be_unset("local_rank", a.local_rank == -1 || a.local_rank == 0);
+  object_or_path("fsdp_config", a.fsdp_config);
+  object_or_path("deepspeed", a.deepspeed);
 }
 
 }  // namespace

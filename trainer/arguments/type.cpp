@@ -165,6 +165,8 @@ constexpr auto kTexts<SamplingStrategy> = std::to_array({"random", "sequential",
 template <>
 constexpr auto kTexts<NonfinitePolicy> = std::to_array({"stop", "skip", "continue"});
 template <>
+constexpr auto kTexts<NeftuneLength> = std::to_array({"sequence", "padded"});
+template <>
 constexpr auto kTexts<SchedulerType> =
     std::to_array({"linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
                    "constant_with_warmup", "inverse_sqrt", "reduce_lr_on_plateau",
@@ -247,6 +249,7 @@ template const ArgumentType& argument_type<IntervalStrategy>();
 template const ArgumentType& argument_type<SaveStrategy>();
 template const ArgumentType& argument_type<SamplingStrategy>();
 template const ArgumentType& argument_type<NonfinitePolicy>();
+template const ArgumentType& argument_type<NeftuneLength>();
 template const ArgumentType& argument_type<SchedulerType>();
 
 }  // namespace tendril

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Kills one of four ranks with SIGKILL at random moments, again and again, until the run is done. After
+# each kill all processes must be gone within 15 seconds and a message must name the rank; in the end the
+# loss must be that of a run that nobody killed.
+#
+#   kill_ranks.sh TRAIN_PROGRAM KILLS
+set -euo pipefail
+program=$1 kills=$2
+if ! command -v mpirun > /dev/null; then echo "skipped: there is no mpirun"; exit 77; fi
+export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=10000 OMPI_MCA_btl_base_warn_component_unused=0
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+folder=$(mktemp -d)
+trap 'pkill -9 -f "$program $folder" || true; rm -rf "$folder"' EXIT
+steps=$((6 * kills)) pause=40
+
+fail() { echo "FAILED: $*"; cat "$folder/log" || true; exit 1; }
+ranks() { pgrep -f "^$program $folder/killed" || true; }
+run() { mpirun --oversubscribe -n 4 "$program" "$folder/$1" "$steps" "$2"; }
+
+run whole 0 > "$folder/log" 2>&1 || fail "the run that nobody kills"
+expected=$(grep '^final loss' "$folder/log")
+
+longest=0
+for ((kill = 1; kill <= kills; ++kill)); do
+  run killed $pause > "$folder/log" 2>&1 &
+  launcher=$!
+  for ((i = 0; i < 200; ++i)); do [ "$(ranks | wc -l)" = 4 ] && break; sleep 0.05; done
+  sleep "0.$((RANDOM % 900 + 100))"
+  victim=$(ranks | sed -n "$((RANDOM % 4 + 1))p")
+  if [ -z "$victim" ]; then wait $launcher || fail "a run that ended by itself"; break; fi
+  kill -9 "$victim"
+  start=$(date +%s%N)
+  while [ -n "$(ranks)" ]; do
+    sleep 0.05
+    [ $((($(date +%s%N) - start) / 1000000)) -lt 15000 ] || fail "ranks live on after 15 s: $(ranks)"
+  done
+  took=$((($(date +%s%N) - start) / 1000000))
+  [ $took -gt $longest ] && longest=$took
+  if wait $launcher; then fail "mpirun reports success after a kill"; fi
+  grep -qE "rank [0-9]|signal 9" "$folder/log" || fail "no message names the rank"
+done
+run killed 0 > "$folder/log" 2>&1 || fail "the run after the last kill"
+result=$(grep '^final loss' "$folder/log")
+[ "$result" = "$expected" ] || fail "after the kills $result, without $expected"
+echo "$kills kills, all ranks gone after at most $longest ms; $result as without kills"

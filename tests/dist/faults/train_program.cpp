@@ -1,0 +1,68 @@
+// Trains a small sharded GPT with the Trainer, as a program under mpirun would, and goes on from
+// its last checkpoint when it is started again. Prints "final loss <number>" when it is done.
+//
+//   train_program FOLDER STEPS MILLISECONDS_PER_STEP
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include <tendril/nn/models/gpt2.h>
+#include <tendril/trainer/data/text_dataset.h>
+#include <tendril/trainer/trainer.h>
+
+namespace {
+
+using namespace tendril;
+
+struct Pause : TrainerCallback {
+  std::chrono::milliseconds pause;
+  explicit Pause(int64_t milliseconds) : pause(milliseconds) {}
+  void on_step_begin(CallbackContext&) override { std::this_thread::sleep_for(pause); }
+};
+
+std::shared_ptr<const Dataset> letters() {
+  std::vector<int64_t> tokens;
+  for (int64_t i = 0; i <= 8 * 400; ++i) tokens.push_back((i * i + i / 3) % 16);
+  return TextDataset::tokens(tokens, 8);
+}
+
+int run(const char* folder, int64_t steps, int64_t milliseconds) {
+  manual_seed(1);
+  nn::models::Gpt2 model(
+      {.vocab_size = 16, .n_positions = 8, .n_layer = 2, .n_head = 2, .n_embd = 16});
+  TrainingArguments args;
+  args.output_dir = folder;
+  args.use_cpu = true;
+  args.disable_tqdm = true;
+  args.report_to = {"none"};
+  args.max_steps = steps;
+  args.per_device_train_batch_size = 2;
+  args.logging_steps = 1;
+  args.save_strategy = SaveStrategy::steps;
+  args.save_steps = 3;
+  args.save_total_limit = 2;
+  args.fsdp = "full_shard auto_wrap";
+  args.ddp_timeout = 60;
+  Trainer trainer(model, args, {.train_dataset = letters()});
+  trainer.remove_callback("PrinterCallback");
+  trainer.add_callback<Pause>(milliseconds);
+  trainer.train(Resume::latest_if_any());
+  double loss = 0.0;
+  for (const Json& row : trainer.state().log_history)
+    if (const Json* value = row.find("loss")) loss = value->as_double();
+  if (trainer.is_world_process_zero()) std::printf("final loss %.17g\n", loss);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 4) return 2;
+  try {
+    return run(argv[1], std::atoll(argv[2]), std::atoll(argv[3]));
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
