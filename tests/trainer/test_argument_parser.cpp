@@ -328,7 +328,7 @@ TEST_CASE("help is a reference of all names, defaults and choices in 100 columns
   CHECK(at("Checkpoints") < at("Logging"));
   CHECK(at("Logging") < at("Training"));
   CHECK(at("Training") < at("Optimizer and schedule"));
-  CHECK(at("Several processes (not in this version)") != std::string::npos);
+  CHECK(at("Several processes") != std::string::npos);
 }
 
 TEST_CASE("parse_or_exit ends the program for help and for mistakes") {

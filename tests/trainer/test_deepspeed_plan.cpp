@@ -175,9 +175,9 @@ TEST_CASE("DeepSpeed's Adam is AdamW unless it says otherwise") {
   CHECK(deepspeed_plan_of(with(R"("optimizer": {"type": "AdamW"})"), {.optim = "adamw_torch_fused"})
             .sharded);
   for (const char* type : {"OneBitAdam", "Lamb", "Lion", ""})
-    CHECK(contains_text(
-        refusal(with("\"optimizer\": {\"type\": \"" + std::string(type) + "\"}")),
-        *type ? "is not taken from here; set the argument optim" : "optimizer.type must be"));
+    CHECK(contains_text(refusal(with("\"optimizer\": {\"type\": \"" + std::string(type) + "\"}")),
+                        "optimizer.type must be Adam or AdamW; got \"" + std::string(type) +
+                            "\"; for others set the argument optim"));
   CHECK(contains_text(refusal(with(R"("scheduler": {"type": "OneCycle"})")),
                       "must be WarmupLR or WarmupDecayLR; got \"OneCycle\""));
 }

@@ -25,7 +25,7 @@ std::vector<float> numbers(int64_t begin, int64_t end, uint64_t seed) {
   return {all.begin() + begin * kColumns, all.begin() + end * kColumns};
 }
 
-// Rows begin to end after two updates.
+// Rows begin to end after some updates: a sign that a quantised moment turns takes a few.
 std::vector<float> updated(const std::string& optim, int64_t begin, int64_t end) {
   TrainingArguments args;
   args.optim = optim;
@@ -41,7 +41,7 @@ std::vector<float> updated(const std::string& optim, int64_t begin, int64_t end)
   ParameterGroups groups{.decayed = {{"h.0.mlp.weight", weight}}, .kept = {}};
   if (projects) groups.targets = groups.decayed;
   const auto optimizer = make_optimizer(args, groups);
-  for (const uint64_t step : {2, 3}) {
+  for (uint64_t step = 2; step < 8; ++step) {
     sum(weight * Tensor::from(numbers(begin, end, step), shape)).backward();
     optimizer->step();
     optimizer->zero_grad();

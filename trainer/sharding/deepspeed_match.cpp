@@ -78,10 +78,10 @@ void Matcher::match_optimizer(ConfigSection& config) {
   const std::string type = section.text("type").value_or("");
   ConfigSection params = section.section("params");
   const bool decoupled = params.flag("adam_w_mode").value_or(true) || type == "AdamW";
-  if (!type.empty() && type != "Adam" && type != "AdamW") {
-    problems_.add(section.path("type"), " ", json_quote(type),
-                  " is not taken from here; set the argument optim (to lion_32bit, sgd, adagrad, "
-                  "muon ...) and leave the section out");
+  if (type != "Adam" && type != "AdamW") {
+    problems_.add(section.path("type"), " must be Adam or AdamW; got ", json_quote(type),
+                  "; for others set the argument optim (lion_32bit, sgd, adagrad, muon ...) and "
+                  "leave the section out");
     return;
   }
   const std::vector<std::string> fitting =
