@@ -72,6 +72,7 @@ bool is_started_by_mpi() {
 int tasks_on_node(const char* variable, int node) {
   const std::string text = text_of(variable);
   std::string_view left = text;
+  int first = 0;  // node of the entry
   while (!left.empty()) {
     const std::string_view entry = left.substr(0, left.find(','));
     left.remove_prefix(std::min(left.size(), entry.size() + 1));
@@ -82,8 +83,8 @@ int tasks_on_node(const char* variable, int node) {
       const std::string_view count = entry.substr(bracket + 2);
       nodes = to_number(variable, count.substr(0, count.find(')')), 1, kMostRanks);
     }
-    if (node < nodes) return tasks;
-    node -= nodes;
+    if (node - first < nodes) return tasks;
+    first += nodes;
   }
   fail(kTag, variable, " says nothing about node ", node, "; got \"", text, "\"");
 }

@@ -22,18 +22,21 @@ std::shared_ptr<ProcessGroup> HostGroup::create(
   auto queue = std::make_shared<HostQueue>();
   std::shared_ptr<Transport> transport;
   queue->post([&] { transport = connect(); }).wait();
-  return std::make_shared<HostGroup>(std::move(queue), std::move(transport));
+  const int number = transport->rank();
+  return std::make_shared<HostGroup>(std::move(queue), std::move(transport), number);
 }
 
-HostGroup::HostGroup(std::shared_ptr<HostQueue> queue, std::shared_ptr<Transport> transport)
+HostGroup::HostGroup(std::shared_ptr<HostQueue> queue, std::shared_ptr<Transport> transport,
+                     int number)
     : ProcessGroup(transport->rank(), transport->size()),
       queue_(std::move(queue)),
       transport_(std::move(transport)),
+      number_(number),
       exceptions_(std::uncaught_exceptions()) {}
 
 HostGroup::~HostGroup() {
-  if (std::uncaught_exceptions() > exceptions_)
-    abort("rank " + std::to_string(rank()) + " stops with an exception");
+  if (std::uncaught_exceptions() > exceptions_ && queue_.use_count() == 1)
+    abort("rank " + std::to_string(number_) + " stops with an exception");
   // The transport ends in its thread, after the operations that use it.
   queue_->post([transport = std::move(transport_)]() mutable { transport.reset(); });
 }
@@ -43,7 +46,7 @@ std::shared_ptr<ProcessGroup> HostGroup::split(int color) {
   post("split", Device::cpu(), [&part, color](Transport& transport, HostCopies&) {
     part = transport.split(color);
   }).wait();
-  auto group = std::make_shared<HostGroup>(queue_, std::move(part));
+  auto group = std::make_shared<HostGroup>(queue_, std::move(part), number_);
   group->set_step(step_);
   return group;
 }

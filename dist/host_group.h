@@ -17,9 +17,10 @@ class HostGroup final : public ProcessGroup {
   /// `connect` makes the Transport, in the thread that will call it.
   static std::shared_ptr<ProcessGroup> create(
       const std::function<std::unique_ptr<Transport>()>& connect);
-  HostGroup(std::shared_ptr<HostQueue> queue, std::shared_ptr<Transport> transport);
-  /// Runs what is queued. While an exception unwinds the stack the other ranks would wait for this
-  /// one in vain, so that it aborts the group.
+  /// `number`: the rank in the group from which split() made this one.
+  HostGroup(std::shared_ptr<HostQueue> queue, std::shared_ptr<Transport> transport, int number);
+  /// Runs what is queued. When an exception takes away the last group, the other ranks would wait
+  /// for this one in vain: it aborts theirs.
   ~HostGroup() override;
 
   const char* backend() const override { return transport_->backend(); }
@@ -47,6 +48,7 @@ class HostGroup final : public ProcessGroup {
 
   std::shared_ptr<HostQueue> queue_;
   std::shared_ptr<Transport> transport_;
+  const int number_;
   const int exceptions_;  // under way when this was made
   std::atomic<int64_t> step_{-1};
   int64_t calls_ = 0;

@@ -21,7 +21,8 @@ std::vector<ProcessEntry> living_processes() {
     // "12 (a name) S 1 12 ...": the name may hold anything, so the last parenthesis counts.
     std::istringstream fields(line.substr(line.rfind(')') + 1));
     char state = 0;
-    if (fields >> state >> entry.parent >> entry.group && state != 'Z' && state != 'X')
+    if (fields >> state >> entry.parent >> entry.group >> entry.session && state != 'Z' &&
+        state != 'X')
       entries.push_back(entry);
   }
   return entries;

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -75,7 +76,9 @@ std::string describe_end(const siginfo_t& end) {
 
 class Supervisor {
  public:
-  explicit Supervisor(std::chrono::milliseconds timeout) : timeout_(timeout), guardian_(timeout) {}
+  explicit Supervisor(std::chrono::milliseconds timeout) : timeout_(timeout), guardian_(timeout) {
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // see end_strays()
+  }
   ~Supervisor() {  // children that still live here: one of them could not be started
     for (Child& child : children_) send(child, SIGKILL);
     for (Child& child : children_)
@@ -104,6 +107,7 @@ class Supervisor {
       reap();
       if (deadline_ && Clock::now() >= *deadline_) kill_all();
     }
+    end_strays();
     for (Child& child : children_)
       for (OutputStream* stream : {child.out.get(), child.err.get()})
         if (stream) stream->finish();
@@ -122,6 +126,22 @@ class Supervisor {
       file = spec.log_folder + (target == 1 ? "/stdout" : "/stderr");
     }
     return std::make_unique<OutputStream>(target, std::move(mark), file);
+  }
+
+  // What ranks have started in groups of its own (timeout does that) became the launcher's when its
+  // parent ended. What left the session was meant to stay.
+  void end_strays() const {
+    const pid_t self = ::getpid(), session = ::getsid(0);
+    for (bool found = true; found;) {
+      found = false;
+      for (const ProcessEntry& entry : living_processes()) {
+        if (entry.parent != self || entry.session != session)
+          continue;    // the guardian's is another
+        found = true;  // and may leave children in turn
+        ::kill(entry.process, SIGKILL);
+        ::waitpid(entry.process, nullptr, 0);
+      }
+    }
   }
 
   int64_t alive() const {

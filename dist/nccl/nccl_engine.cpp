@@ -75,6 +75,7 @@ class NcclEngine::Pending final : public Work::State {
       engine_->check(operation_.label);
       std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
+    engine_->check(operation_.label);  // an abort ends operations as well
   }
 
   std::mutex mutex_;
@@ -113,7 +114,7 @@ NcclEngine::NcclEngine(Device device) : device_(device), stream_(device) {}
 NcclEngine::~NcclEngine() = default;
 
 void NcclEngine::start_monitor(MonitorOptions options) {
-  options.abort = [this](const std::string& reason) { fail(reason); };
+  options.abort = [this](const std::string&) { abort_communicators(); };
   options.poll = [this](Monitor& monitor) { look_after_operations(monitor); };
   monitor_ = dist::start_monitor(std::move(options));
 }
@@ -128,21 +129,17 @@ void NcclEngine::remove(NcclCommunicator& communicator) {
   std::erase(communicators_, &communicator);
 }
 
+size_t NcclEngine::communicator_count() {
+  const std::lock_guard lock(communicators_mutex_);
+  return communicators_.size();
+}
+
 void NcclEngine::check(const std::string& label) const {
-  const std::lock_guard lock(mutex_);
-  TENDRIL_CHECK(failure_.empty(), "[", label, "] ", failure_);
+  const std::string failure = monitor_->failure();
+  TENDRIL_CHECK(failure.empty(), "[", label, "] ", failure);
 }
 
-bool NcclEngine::has_failed() const {
-  const std::lock_guard lock(mutex_);
-  return !failure_.empty();
-}
-
-void NcclEngine::fail(const std::string& reason) {
-  {
-    const std::lock_guard lock(mutex_);
-    failure_ = reason;
-  }
+void NcclEngine::abort_communicators() {
   cudaSetDevice(device_.index);
   const std::lock_guard lock(communicators_mutex_);
   for (NcclCommunicator* communicator : communicators_) communicator->abort();

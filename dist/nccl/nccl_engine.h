@@ -53,12 +53,13 @@ class NcclEngine : public std::enable_shared_from_this<NcclEngine> {
   /// Watched, and aborted when the job fails, until it is removed.
   void add(NcclCommunicator& communicator);
   void remove(NcclCommunicator& communicator);
+  size_t communicator_count();
 
   /// Queues work: `body` runs with stream() as the current one, behind what was current before.
   Work run(NcclOperation operation, const std::function<void()>& body);
   /// Throws "[label] why" when the job has failed.
   void check(const std::string& label) const;
-  bool has_failed() const;
+  bool has_failed() const { return !monitor_->failure().empty(); }
 
  private:
   class Pending;
@@ -68,7 +69,7 @@ class NcclEngine : public std::enable_shared_from_this<NcclEngine> {
     std::vector<int> ranks;
     NcclEvent done;
   };
-  void fail(const std::string& reason);
+  void abort_communicators();
   void look_after_operations(Monitor& monitor);
   void tell_activity(Monitor& monitor);
 
@@ -78,10 +79,9 @@ class NcclEngine : public std::enable_shared_from_this<NcclEngine> {
   std::mutex communicators_mutex_;
   std::vector<NcclCommunicator*> communicators_;
 
-  mutable std::mutex mutex_;  // of what follows
+  std::mutex mutex_;  // of what follows
   std::deque<Running> running_;
   Activity activity_;
-  std::string failure_;
 
   std::shared_ptr<Monitor> monitor_;  // last: its thread uses all else
 };

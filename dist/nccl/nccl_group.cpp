@@ -72,10 +72,12 @@ NcclGroup::NcclGroup(std::shared_ptr<NcclEngine> engine,
 }
 
 NcclGroup::~NcclGroup() {
-  if (std::uncaught_exceptions() > exceptions_)
-    abort("it stops with an exception");
-  else
+  if (std::uncaught_exceptions() == exceptions_) {
     communicator_->close();
+  } else {  // the others do not come here to close theirs
+    if (engine_->communicator_count() == 1) abort("it stops with an exception");
+    communicator_->abort();
+  }
   engine_->remove(*communicator_);
 }
 

@@ -27,7 +27,8 @@ class NcclGroup final : public ProcessGroup {
   /// `world_ranks`: of the members, among all; empty for all.
   NcclGroup(std::shared_ptr<NcclEngine> engine, std::unique_ptr<NcclCommunicator> communicator,
             int rank, int size, std::vector<int> world_ranks);
-  /// While an exception unwinds the stack, all other ranks are told that this one will not come.
+  /// When an exception takes away the last group, all other ranks are told that this one will not
+  /// come.
   ~NcclGroup() override;
 
   const char* backend() const override { return "nccl"; }

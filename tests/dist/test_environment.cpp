@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <tendril/core/creation.h>
+#include <tendril/core/cuda.h>
 #include <tendril/dist/environment.h>
 
 #include "test_tools.h"
@@ -186,9 +187,10 @@ TEST_SUITE("environment") {
     if (!dist::has_mpi())
       CHECK(contains(message_of([] { dist::init_process_group(InitOptions{.backend = "mpi"}); }),
                      "this build has no MPI"));
-    if (!dist::has_nccl()) {
-      const Environment two({{"RANK", "0"}, {"WORLD_SIZE", "2"}});
+    const Environment two({{"RANK", "0"}, {"WORLD_SIZE", "2"}});
+    if (!dist::has_nccl())
       CHECK(contains(message_of([] { dist::init_process_group(); }), "this build has no NCCL"));
-    }
+    else if (!cuda::is_available())
+      CHECK(contains(message_of([] { dist::init_process_group(); }), "[nccl] rank 0 finds no GPU"));
   }
 }

@@ -4,8 +4,9 @@
 #   tests/gpu/pack.sh BUILD DIR        DIR/tendril-gpu.tar.gz from a build folder made with -DTENDRIL_CUDA=ON
 #
 # The archive holds the test program and the benchmarks without their symbols in bin/, and libgomp in lib/ for a
-# machine without one. Not in it: the driver, cuBLASLt and the C++ library, which the machine has; Python
-# scripts and the list of tests, which run.sh takes from the source tree.
+# machine without one. Not in it: the driver, cuBLASLt, NCCL and the C++ library, which the machine has; Python
+# scripts and the list of tests, which run.sh takes from the source tree. For a machine without MPI, build with
+# -DTENDRIL_MPI=OFF; for one without NCCL, with -DTENDRIL_NCCL=OFF.
 #
 # Each program holds the whole library: -DCMAKE_CUDA_ARCHITECTURES=90-real (for a Hopper GPU) leaves out the PTX and
 # keeps the archive small.

@@ -11,7 +11,7 @@
 #   --arch LIST      CUDA architectures to build for (default: the GPU's)
 #   --only STEPS     some of: configure,build,tests,memcheck,racecheck,steps,ops (default: all)
 #   --tests LIST     test files without path and ending, e.g. test_cuda_ops,test_attention_cuda (default: all
-#                    tests/test_*cuda*.cpp)
+#                    tests/test_*cuda*.cpp, and tests/dist/test_nccl.cpp)
 #   --budget SECONDS no step starts or runs beyond this (default: 900)
 #   --compile WHICH  torch.compile in the comparison: none, f32, bf16, both (default: f32)
 #   --rounds N       rounds of the comparison (default: 2)
@@ -66,7 +66,7 @@ step() {
     *) result="failed ($status)" ;;
   esac
   if [ "$status" -eq 0 ] && grep -aq 'skipped: ' "$logs/$name.log"; then  # fine elsewhere, but not here
-    result='skipped: no GPU' status=1
+    result=$(grep -ao 'skipped: .*' "$logs/$name.log" | head -n 1) status=1
   fi
   printf '%-28s %-22s %6d\n' "$name" "$result" "$((SECONDS - begin))" >>"$table"
   [ "$status" -eq 0 ] && return 0
@@ -79,7 +79,7 @@ step() {
 # The named test files with a filter of doctest each; prints what failed and how many passed.
 tests_of() {
   local program=$1 file
-  [ -n "$tests" ] || tests=$(for file in tests/test_*cuda*.cpp; do basename "$file" .cpp; done | paste -sd,)
+  [ -n "$tests" ] || tests=$(for file in tests/test_*cuda*.cpp tests/dist/test_nccl.cpp; do basename "$file" .cpp; done | paste -sd,)
   for file in ${tests//,/ }; do
     step "$file" 150 "${with_libraries[@]}" "$program" --source-file="*/$file.cpp" --duration=true --no-colors=true
     # One line for each comparison that is off, however many checks it fails.
@@ -98,11 +98,11 @@ sanitize() {
 if [ -n "$prebuilt" ]; then
   tar -xzf "$prebuilt/tendril-gpu.tar.gz" -C "$folder" || exit 1
   program=$folder/bin/tendril_tests bench=$folder/bench
-  # cuBLASLt comes from the machine: the toolkit's or the one that PyTorch brings. Only our programs get the
+  # cuBLASLt and NCCL come from the machine: the toolkit's or those that PyTorch brings. Only our programs get the
   # path; PyTorch finds its libraries by itself.
   libraries=/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linux/lib
   for site in $(python3 -c 'import site; print(*site.getsitepackages())' 2>/dev/null); do
-    for nvidia in "$site"/nvidia/cu13/lib "$site"/nvidia/cublas/lib; do
+    for nvidia in "$site"/nvidia/cu13/lib "$site"/nvidia/cublas/lib "$site"/nvidia/nccl/lib; do
       [ -d "$nvidia" ] && libraries+=:$nvidia
     done
   done

@@ -24,9 +24,9 @@ program() {
   chmod +x "$work/$1"
 }
 
-# Waits until the command succeeds, 10 seconds at most.
+# Waits until the command succeeds, 30 seconds at most.
 eventually() {
-  for _ in $(seq 200); do
+  for _ in $(seq 600); do
     "$@" && return 0
     sleep 0.05
   done

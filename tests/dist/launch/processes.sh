@@ -87,6 +87,17 @@ pgrep -P $pid >>"$work/family_pids"  # the process that guards them goes as well
 { kill -KILL $pid; wait $pid; } 2>/dev/null
 check "no orphans" eventually all_gone "$work/family_pids"
 
+# Nor does a failed run leave what ranks have started in process groups of their own.
+program strays <<END
+[ "\$RANK" = 0 ] && { timeout 1000 sleep 1000 & echo \$! >>$work/strays_pids; wait; }
+while [ "\$(cat $work/strays_pids 2>/dev/null | wc -l)" -lt 1 ]; do sleep 0.02; done
+sleep 0.1  # for timeout to leave the group
+exit 6
+END
+"${run[@]}" 2 "$work/strays" 2>/dev/null
+check "the failure is returned" [ "$?" = 6 ]
+check "no strays" all_gone "$work/strays_pids"
+
 program sometimes <<END
 echo start >>$work/starts
 [ "\$(wc -l <$work/starts)" -ge 3 ] && exit 0
