@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <sstream>
 
 #include <tendril/core/creation.h>
 #include <tendril/nn/linear.h>
@@ -55,20 +54,6 @@ struct Snapshots : TrainerCallback {
     states.push_back(state);
   }
 };
-
-// Those that make_optimizer() knows, by its own account.
-std::vector<std::string> optimizer_names() {
-  TrainingArguments args;
-  args.optim = "none of them";
-  const std::string message = message_of([&] { make_optimizer(args, {}); });
-  const std::string start = "choose from ", end = ", each also";
-  const size_t from = message.find(start) + start.size();
-  std::istringstream list(message.substr(from, message.find(end) - from));
-  std::vector<std::string> names;
-  for (std::string name; std::getline(list, name, ',');)
-    names.push_back(name.substr(name.find_first_not_of(' ')));
-  return names;
-}
 
 struct Case {
   std::string optim;
