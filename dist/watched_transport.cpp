@@ -1,5 +1,6 @@
 #include <tendril/dist/watched_transport.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include <tendril/dist/monitor.h>
@@ -118,7 +119,9 @@ std::unique_ptr<Transport> watch_transport(std::unique_ptr<Transport> world,
   MonitorOptions monitor;
   monitor.rank = transport->rank();
   monitor.size = transport->size();
-  monitor.timeout = options.timeout;
+  // A transport that looks at the clock itself comes first: it knows best whom it waits for.
+  monitor.timeout =
+      options.timeout + std::min<std::chrono::milliseconds>(options.timeout, options.grace);
   monitor.grace = options.grace;
   monitor.exchange = [transport](const std::string& text) {
     return broadcast_text(*transport, text);
