@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/threads.h>
 #include <tendril/dist/in_process.h>
 
@@ -18,7 +19,7 @@ using Group = std::shared_ptr<dist::ProcessGroup>;
 
 struct Run {
   std::vector<double> losses;
-  std::vector<std::vector<float>> weights;
+  StateDict weights;
 };
 
 // Five steps of the small GPT-2, as the first of `processes` sees them.
@@ -47,8 +48,7 @@ Run trained(int processes, const TrainingArguments& changes) {
       for (const Json& row : trainer.state().log_history)
         if (const Json* loss = row.find("loss")) run.losses.push_back(loss->as_double());
     }
-    for (const auto& [name, tensor] : model->state_dict())
-      run.weights.push_back(tensor.to_vector<float>());
+    run.weights = model->state_dict();
     if (group->rank() == 0) first = std::move(run);
   });
   set_num_threads(threads);
@@ -66,7 +66,7 @@ TrainingArguments deepspeed(const char* config) {
 }  // namespace
 
 TEST_SUITE("sharding_runs") {
-  TEST_CASE("groups of copies, offloading and recomputing give the bits of data parallel") {
+  TEST_CASE("groups of copies, offloading and recomputing train as data parallel does") {
     const Run expected = trained(4, {});
     REQUIRE(expected.losses.size() == 5);
     CHECK(expected.losses.back() < expected.losses.front());
@@ -100,6 +100,10 @@ TEST_SUITE("sharding_runs") {
       CHECK(run.losses != expected.losses);
       for (size_t step = 0; step < 5; ++step)
         CHECK(run.losses[step] == doctest::Approx(expected.losses[step]).epsilon(0.02));
+      const Tensor weight = run.weights.at("transformer.wte.weight");
+      REQUIRE(weight.dtype() == f32);
+      CHECK(ops::cast(ops::cast(ops::raw(weight), half ? f16 : bf16), f32).to_vector<float>() !=
+            weight.to_vector<float>());
     }
   }
 }
