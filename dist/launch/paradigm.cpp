@@ -82,7 +82,7 @@ void check_fsdp(const LaunchConfig& config, Run& run) {
                 "[launch] fsdp_min_num_params must be at least 0; got ",
                 config.fsdp_min_num_params);
   if (version == 2) {
-    TENDRIL_CHECK(!config.fsdp_forward_prefetch,
+    TENDRIL_CHECK(!config.fsdp_forward_prefetch.value_or(false),
                   "[launch] fsdp_forward_prefetch is for fsdp_version 1; leave it out");
     TENDRIL_CHECK(config.fsdp_state_dict_type != "LOCAL_STATE_DICT",
                   "[launch] fsdp_state_dict_type LOCAL_STATE_DICT is for fsdp_version 1; use "
