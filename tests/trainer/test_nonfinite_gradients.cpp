@@ -67,7 +67,7 @@ TrainingArguments args_of(const Case& c, const TemporaryFolder& folder) {
   args.optim_args = c.more_args;
   if (c.optim.find("8bit") != std::string::npos)
     args.optim_args = "min_8bit_size=16" + (c.more_args.empty() ? "" : "," + c.more_args);
-  if (c.optim.starts_with("galore")) {
+  if (c.optim.starts_with("galore") || c.optim.starts_with("apollo")) {
     args.optim_target_modules = {"attn"};
     args.optim_args = "rank=3" + (c.more_args.empty() ? "" : "," + c.more_args);
   }
