@@ -31,6 +31,7 @@ std::vector<float> updated(const std::string& optim, int64_t begin, int64_t end)
   args.optim = optim;
   args.learning_rate = 1e-2;
   args.weight_decay = 0.1;
+  args.adam_beta2 = 0.9;  // moments as large as gradients: what becomes of them matters soon
   args.max_grad_norm = 0.0;
   if (optim.find("8bit") != std::string::npos) args.optim_args = "min_8bit_size=1";
   const bool projects = optim.starts_with("galore") || optim.starts_with("apollo");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <sstream>
 
 #include <tendril/core/nearest_name.h>
 #include <tendril/trainer/arguments/file.h>
@@ -129,24 +130,24 @@ std::vector<std::string> ConfigSection::texts(const std::string& name) {
   const Json* value = take(name);
   std::vector<std::string> texts;
   if (!value) return texts;
-  const Json::Array items = value->is_array() ? value->items() : Json::Array{*value};
-  for (const Json& item : items) {
+  for (const Json& item : value->is_array() ? value->items() : Json::Array{*value}) {
     if (!item.is_string()) {
       wrong(name, "a text, or a list of texts", *value);
       return {};
     }
-    const std::string& text = item.as_string();
-    for (size_t begin = 0; begin <= text.size();) {
-      const size_t end = std::min(text.find(',', begin), text.size());
-      const size_t first = text.find_first_not_of(' ', begin);
-      if (first < end) {
-        const size_t last = text.find_last_not_of(' ', end - 1);
-        texts.push_back(text.substr(first, last + 1 - first));
-      }
-      begin = end + 1;
-    }
+    if (!item.as_string().empty()) texts.push_back(item.as_string());
   }
   return texts;
+}
+
+std::vector<std::string> ConfigSection::words(const std::string& name) {
+  std::vector<std::string> words;
+  for (std::string text : texts(name)) {
+    std::replace(text.begin(), text.end(), ',', ' ');
+    std::istringstream stream(text);
+    for (std::string word; stream >> word;) words.push_back(word);
+  }
+  return words;
 }
 
 std::optional<size_t> ConfigSection::choice(const std::string& name,

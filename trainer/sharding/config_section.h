@@ -56,8 +56,10 @@ class ConfigSection {
   std::optional<int64_t> integer(const std::string& name, int64_t least);
   std::optional<double> number(const std::string& name);
   std::optional<std::string> text(const std::string& name);
-  /// A list, or one text with commas.
+  /// A list, or one text.
   std::vector<std::string> texts(const std::string& name);
+  /// The same, and each text may be several, parted by commas.
+  std::vector<std::string> words(const std::string& name);
   /// Which of `choices`, whose case does not matter; numbers from 1 on are accepted.
   std::optional<size_t> choice(const std::string& name, const std::vector<std::string>& choices);
 

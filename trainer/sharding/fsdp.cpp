@@ -145,7 +145,7 @@ void FsdpReader::wrap_blocks() {
 // Classes or a size say how, even without auto_wrap; auto_wrap_policy alone decides where it is
 // set, since a launcher passes its defaults for both.
 void FsdpReader::read_wrapping() {
-  const std::vector<std::string> classes = keys_.texts("transformer_layer_cls_to_wrap");
+  const std::vector<std::string> classes = keys_.words("transformer_layer_cls_to_wrap");
   const int64_t size = keys_.integer("min_num_params", 0).value_or(0);
   const auto policy =
       keys_.choice("auto_wrap_policy", {"TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP", "NO_WRAP"});
