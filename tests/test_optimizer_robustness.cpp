@@ -192,10 +192,10 @@ TEST_SUITE("optimizer_robustness") {
     std::set<std::string> listed, found;
     for (const Row& row : rows()) listed.insert(row.name.substr(0, row.name.find(' ')));
     // Bases have template parameters or are none of their own.
-    const std::set<std::string> bases = {"AdamFamily", "Galore", "Grouped", "QuantizedStates",
-                                         "ScheduleFree"};
+    const std::set<std::string> bases = {"AdamFamily", "Galore",          "Grouped",
+                                         "Projected",  "QuantizedStates", "ScheduleFree"};
     const std::regex declaration(
-        "class TENDRIL_API (\\w+) : public (Optimizer|Galore|\\w+<\\w+>) \\{");
+        "class TENDRIL_API (\\w+) : public (Optimizer|Galore|Projected|\\w+<\\w+>) \\{");
     for (const auto& entry :
          std::filesystem::directory_iterator(std::string(TENDRIL_SOURCE_DIR) + "/optim")) {
       if (entry.path().extension() != ".h") continue;
