@@ -10,7 +10,9 @@
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/adamw_8bit.h>
 #include <tendril/optim/ademamix.h>
+#include <tendril/optim/apollo.h>
 #include <tendril/optim/galore.h>
+#include <tendril/optim/galore_adamw_8bit.h>
 #include <tendril/optim/grad_scaler.h>
 #include <tendril/optim/layerwise.h>
 #include <tendril/optim/lion.h>
@@ -97,6 +99,18 @@ std::vector<Row> rows() {
       row<optim::GaloreAdafactor>(
           "GaloreAdafactor randomized",
           optim::GaloreAdafactorOptions{plain_adafactor, projected(standard, true)}),
+      row<optim::GaloreAdamW8bit>(
+          "GaloreAdamW8bit",
+          optim::GaloreAdamW8bitOptions{.quantization = narrow,
+                                        .projection = projected(standard, false)}),
+      row<optim::ApolloAdamW>(
+          "ApolloAdamW",
+          optim::ApolloAdamWOptions{.projection = optim::ApolloProjection{.rank = 2}}),
+      row<optim::ApolloAdamW>(
+          "ApolloAdamW tensor",
+          optim::ApolloAdamWOptions{
+              .projection =
+                  optim::ApolloProjection{.rank = 1, .scaling = optim::ApolloScaling::tensor}}),
   };
 }
 
@@ -178,10 +192,10 @@ TEST_SUITE("optimizer_robustness") {
     std::set<std::string> listed, found;
     for (const Row& row : rows()) listed.insert(row.name.substr(0, row.name.find(' ')));
     // Bases have template parameters or are none of their own.
-    const std::set<std::string> bases = {"AdamFamily", "Galore", "Grouped", "QuantizedStates",
-                                         "ScheduleFree"};
+    const std::set<std::string> bases = {"AdamFamily", "Galore",          "Grouped",
+                                         "Projected",  "QuantizedStates", "ScheduleFree"};
     const std::regex declaration(
-        "class TENDRIL_API (\\w+) : public (Optimizer|Galore|\\w+<\\w+>) \\{");
+        "class TENDRIL_API (\\w+) : public (Optimizer|Galore|Projected|\\w+<\\w+>) \\{");
     for (const auto& entry :
          std::filesystem::directory_iterator(std::string(TENDRIL_SOURCE_DIR) + "/optim")) {
       if (entry.path().extension() != ".h") continue;

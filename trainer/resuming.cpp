@@ -105,6 +105,8 @@ void Trainer::restore_checkpoint(Loop& loop, const fs::path& folder) {
   saved.eval_steps = state_.eval_steps;
   saved.save_steps = state_.save_steps;
   saved.train_batch_size = state_.train_batch_size;
+  saved.is_world_process_zero = state_.is_world_process_zero;
+  saved.is_local_process_zero = state_.is_local_process_zero;
   state_ = std::move(saved);
   if (args_.restore_callback_states_from_checkpoint) {
     callbacks_.load_states(state_.stateful_callbacks, control_);

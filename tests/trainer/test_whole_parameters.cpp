@@ -42,7 +42,7 @@ std::vector<float> updated(const std::string& optim, int64_t begin, int64_t end)
   ParameterGroups groups{.decayed = {{"h.0.mlp.weight", weight}}, .kept = {}};
   if (projects) groups.targets = groups.decayed;
   const auto optimizer = make_optimizer(args, groups);
-  for (uint64_t step = 2; step < 8; ++step) {
+  for (uint64_t step = 2; step < 60; ++step) {
     sum(weight * Tensor::from(numbers(begin, end, step), shape)).backward();
     optimizer->step();
     optimizer->zero_grad();
