@@ -5,17 +5,9 @@
 #
 #   kill_ranks.sh TRAIN_PROGRAM KILLS
 set -euo pipefail
-program=$1 kills=$2
-if ! command -v mpirun > /dev/null; then echo "skipped: there is no mpirun"; exit 77; fi
-export OMP_NUM_THREADS=1 GOMP_SPINCOUNT=10000 OMPI_MCA_btl_base_warn_component_unused=0
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-folder=$(mktemp -d)
-trap 'pkill -9 -f "$program $folder" || true; rm -rf "$folder"' EXIT
+. "$(dirname "${BASH_SOURCE[0]}")/ranks.sh" "$1"
+kills=$2
 steps=$((6 * kills)) pause=40
-
-fail() { echo "FAILED: $*"; cat "$folder/log" || true; exit 1; }
-ranks() { pgrep -f "^$program $folder/killed" || true; }
-run() { mpirun --oversubscribe -n 4 "$program" "$folder/$1" "$steps" "$2"; }
 
 run whole 0 > "$folder/log" 2>&1 || fail "the run that nobody kills"
 expected=$(grep '^final loss' "$folder/log")
@@ -24,15 +16,15 @@ longest=0
 for ((kill = 1; kill <= kills; ++kill)); do
   run killed $pause > "$folder/log" 2>&1 &
   launcher=$!
-  for ((i = 0; i < 200; ++i)); do [ "$(ranks | wc -l)" = 4 ] && break; sleep 0.05; done
+  await_ranks
   sleep "0.$((RANDOM % 900 + 100))"
-  victim=$(ranks | sed -n "$((RANDOM % 4 + 1))p")
+  victim=$(ranks killed | sed -n "$((RANDOM % 4 + 1))p")
   if [ -z "$victim" ]; then wait $launcher || fail "a run that ended by itself"; break; fi
   kill -9 "$victim"
   start=$(date +%s%N)
-  while [ -n "$(ranks)" ]; do
+  while [ -n "$(ranks killed)" ]; do
     sleep 0.05
-    [ $((($(date +%s%N) - start) / 1000000)) -lt 15000 ] || fail "ranks live on after 15 s: $(ranks)"
+    [ $((($(date +%s%N) - start) / 1000000)) -lt 15000 ] || fail "ranks live on after 15 s: $(ranks killed)"
   done
   took=$((($(date +%s%N) - start) / 1000000))
   [ $took -gt $longest ] && longest=$took

@@ -44,6 +44,7 @@ int run(const char* folder, int64_t steps, int64_t milliseconds) {
   args.save_total_limit = 2;
   args.fsdp = "full_shard auto_wrap";
   args.ddp_timeout = 60;
+  args.enable_jit_checkpoint = true;
   Trainer trainer(model, args, {.train_dataset = letters()});
   trainer.remove_callback("PrinterCallback");
   trainer.add_callback<Pause>(milliseconds);
