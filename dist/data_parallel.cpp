@@ -35,18 +35,20 @@ DistributedDataParallel::DistributedDataParallel(nn::Module& model,
   broadcast_state(*group_, model_.named_buffers());
   reducer_ = std::make_unique<GradientReducer>(
       buckets_of(model_, options_.bucket_cap_mb),
-      GradientExchange{[this](size_t bucket) { start(bucket); }, [this] { finish(); }},
+      GradientExchange{[this](size_t bucket) { start(bucket); }, [this] { finish(); },
+                       [this] { works_.clear(); }},
       GradientReducerOptions{.allow_unused = options_.find_unused_parameters});
 }
 
 DistributedDataParallel::~DistributedDataParallel() = default;
 
 void DistributedDataParallel::start(size_t bucket) {
-  if (bucket + 1 == bucket_count()) works_.clear();  // those of a pass that ended with an Error
+  if (bucket + 1 == bucket_count()) unused_.clear();
   std::vector<Tensor> gradients;
   for (const NamedTensor& parameter : reducer_->groups()[bucket]) {
     Tensor tensor = parameter.tensor;
-    if (!tensor.grad().defined())  // not used here, but perhaps elsewhere
+    unused_.push_back(!tensor.grad().defined());
+    if (unused_.back())  // here, but perhaps not elsewhere
       tensor.set_grad(zeros(tensor.shape(), tensor.dtype(), tensor.device()));
     gradients.push_back(tensor.grad());
   }
@@ -56,6 +58,20 @@ void DistributedDataParallel::start(size_t bucket) {
 void DistributedDataParallel::finish() {
   for (const Work& work : works_) work.wait();
   works_.clear();
+  if (options_.find_unused_parameters) forget_unused();
+}
+
+// What no rank has used keeps no gradient, so that no optimizer moves it.
+void DistributedDataParallel::forget_unused() {
+  const auto count = static_cast<int64_t>(unused_.size());
+  const Tensor unused = Tensor::from(std::vector<int32_t>(unused_.begin(), unused_.end()), {count});
+  group_->all_reduce(unused, ReduceOp::min).wait();
+  const int32_t* next = unused.data<int32_t>();
+  for (size_t bucket = bucket_count(); bucket-- > 0;)  // in the order of start()
+    for (const NamedTensor& parameter : reducer_->groups()[bucket]) {
+      Tensor tensor = parameter.tensor;
+      if (*next++ == 1) tensor.set_grad({});
+    }
 }
 
 void DistributedDataParallel::sync_buffers() {

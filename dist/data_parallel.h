@@ -43,11 +43,13 @@ class TENDRIL_API DistributedDataParallel {
  private:
   void start(size_t bucket);
   void finish();
+  void forget_unused();
 
   nn::Module& model_;
   std::shared_ptr<ProcessGroup> group_;
   DataParallelOptions options_;
-  std::vector<Work> works_;  // of the pass that runs
+  std::vector<Work> works_;   // of the pass that runs
+  std::vector<bool> unused_;  // its parameters without a gradient here, in the order of start()
   std::unique_ptr<GradientReducer> reducer_;
 };
 

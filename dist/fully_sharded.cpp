@@ -76,6 +76,11 @@ const std::vector<ShardInfo>& FullySharded::shards() const { return engine_->sha
 NoSync FullySharded::no_sync() { return engine_->reducer().no_sync(); }
 GradientReducer& FullySharded::reducer() { return engine_->reducer(); }
 
+void FullySharded::zero_grad() {
+  engine_->forget_gradients();
+  for (Tensor& part : parameters()) part.set_grad({});
+}
+
 double FullySharded::grad_norm(double norm_type) const {
   const bool is_two = norm_type == 2.0;
   TENDRIL_CHECK(is_two || std::isinf(norm_type),

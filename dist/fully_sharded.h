@@ -127,6 +127,10 @@ class TENDRIL_API FullySharded {
   NoSync no_sync();
   GradientReducer& reducer();
 
+  /// Forgets all gradients: of the parts, which an optimizer's zero_grad() clears as well, and
+  /// those of whole parameters that passes under no_sync() have left.
+  void zero_grad();
+
   /// As optim::clip_grad_norm, for the gradients of all ranks. Collective.
   double clip_grad_norm(double max_norm, double norm_type = 2.0);
   double grad_norm(double norm_type = 2.0) const;

@@ -23,11 +23,15 @@ class GatherOrder {
   }
 
  private:
+  // Passes that never end in backward (evaluations) are not learnt for ever.
+  static constexpr size_t kMost = 4096;
+
   // Moves the cursor behind the unit: the next time that it comes, else the first time.
   void place(size_t unit) {
     if (learning_) {
       order_.push_back(unit);
       cursor_ = order_.size();
+      learning_ = order_.size() < kMost;
       return;
     }
     for (size_t i = 0; i < order_.size(); ++i) {

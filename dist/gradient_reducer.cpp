@@ -8,7 +8,8 @@ NoSync::~NoSync() { --reducer_.no_sync_depth_; }
 
 // What the pass that runs knows. It goes when the pass ends, also by an Error.
 struct GradientReducer::Pass {
-  explicit Pass(const std::vector<std::vector<NamedTensor>>& groups) : next(groups.size()) {
+  Pass(const std::vector<std::vector<NamedTensor>>& groups, const GradientExchange& exchange)
+      : next(groups.size()), exchange(exchange) {
     for (const auto& group : groups) {
       done.emplace_back(group.size(), false);
       missing.push_back(group.size());
@@ -17,6 +18,13 @@ struct GradientReducer::Pass {
   std::vector<std::vector<bool>> done;
   std::vector<size_t> missing;  // per group
   size_t next;                  // groups from here on have been started
+  const GradientExchange& exchange;
+  bool finished = false;
+  ~Pass() {
+    if (!finished) exchange.abandon();
+  }
+  Pass(const Pass&) = delete;
+  Pass& operator=(const Pass&) = delete;
 };
 
 GradientReducer::GradientReducer(std::vector<std::vector<NamedTensor>> groups,
@@ -36,7 +44,7 @@ void GradientReducer::complete(size_t group, size_t index) {
   if (!is_syncing()) return;
   std::shared_ptr<Pass> pass = pass_.lock();
   if (!pass) {
-    pass = std::make_shared<Pass>(groups_);
+    pass = std::make_shared<Pass>(groups_, exchange_);
     pass_ = pass;
     after_backward([this, pass] { finish(*pass); });  // dropped, and the pass with it, on an Error
   }
@@ -50,6 +58,7 @@ void GradientReducer::finish(Pass& pass) {
   if (!options_.allow_unused) require_all_used(pass);
   while (pass.next > 0) exchange_.start(--pass.next);
   exchange_.finish();
+  pass.finished = true;
 }
 
 void GradientReducer::require_all_used(const Pass& pass) const {

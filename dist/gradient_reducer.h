@@ -33,6 +33,8 @@ struct GradientExchange {
   std::function<void(size_t group)> start;
   /// The backward pass is over and every group was started: waits, and puts the results in place.
   std::function<void()> finish;
+  /// The pass has ended with an Error: what it has left is of no use. Must not throw.
+  std::function<void()> abandon;
 };
 
 struct GradientReducerOptions {

@@ -38,6 +38,10 @@ bool overlap(const Tensor& a, const Tensor& b) {
 
 void check_tensors(const char* op, const std::vector<Tensor>& tensors) {
   for (const Tensor& x : tensors) {
+    TENDRIL_CHECK(
+        !x.defined() || !x.storage()->is_on_demand(), "[", op,
+        "] got a sharded parameter, whose numbers are gathered by operations between ranks "
+        "themselves; pass a clone() of it");
     TENDRIL_CHECK(x.defined(), "[", op, "] got an undefined tensor");
     TENDRIL_CHECK(x.is_contiguous(), "[", op, "] needs contiguous tensors; got strides ",
                   x.strides(), " for shape ", x.shape(), "; call contiguous(x) first");

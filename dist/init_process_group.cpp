@@ -1,5 +1,8 @@
 #include <tendril/dist/environment.h>
 
+#include <cstdlib>
+#include <string_view>
+
 #ifdef TENDRIL_WITH_MPI
 #include <tendril/dist/mpi/mpi_group.h>
 #endif
@@ -52,7 +55,9 @@ bool has_nccl() {
 #endif
 }
 
-std::shared_ptr<ProcessGroup> init_process_group(const InitOptions& options) {
+namespace {
+
+std::shared_ptr<ProcessGroup> start_group(const InitOptions& options) {
   const LaunchEnvironment environment = LaunchEnvironment::read();
   if (options.backend == "mpi") return start_mpi(options);
   if (options.backend == "nccl") return start_nccl(environment, options);
@@ -60,6 +65,19 @@ std::shared_ptr<ProcessGroup> init_process_group(const InitOptions& options) {
                 "\"; choose mpi or nccl, or leave it empty");
   if (environment.world_size == 1) return single_process_group();
   return environment.has_mpi ? start_mpi(options) : start_nccl(environment, options);
+}
+
+bool wants_debug() {
+  const char* text = std::getenv("ACCELERATE_DEBUG_MODE");
+  return text && (std::string_view(text) == "true" || std::string_view(text) == "1");
+}
+
+}  // namespace
+
+std::shared_ptr<ProcessGroup> init_process_group(const InitOptions& options) {
+  const std::shared_ptr<ProcessGroup> group = start_group(options);
+  group->set_debug(wants_debug());
+  return group;
 }
 
 }  // namespace tendril::dist

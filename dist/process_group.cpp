@@ -44,6 +44,23 @@ void mark_changed(const std::vector<Tensor>& tensors) {
   for (const Tensor& tensor : tensors) tensor.bump_version();
 }
 
+std::string text_of(const std::vector<Tensor>& tensors) {
+  std::string text;
+  for (const Tensor& tensor : tensors)
+    text += detail::concat(" ", tensor.shape(), " ", tensor.dtype());
+  return text;
+}
+
+std::string text_of(const std::vector<Piece>& pieces) {
+  std::string text;
+  for (const Piece& piece : pieces) {
+    text += " (";
+    for (const int64_t count : piece.counts) text += detail::concat(count, " ");
+    text += detail::concat("elements of ", piece.part.dtype(), ")");
+  }
+  return text;
+}
+
 }  // namespace
 
 const char* name(Collective collective) {
@@ -83,9 +100,22 @@ ProcessGroup::ProcessGroup(int rank, int size) : rank_(rank), size_(size) {
 }
 ProcessGroup::~ProcessGroup() = default;
 
+template <class... Parts>
+void ProcessGroup::compare_calls(const Parts&... parts) {
+  if (!debug_ || size_ == 1) return;
+  debug_ = false;  // the comparison itself
+  const std::vector<std::string> calls = all_gather_text(detail::concat(parts...));
+  debug_ = true;
+  for (size_t rank = 1; rank < calls.size(); ++rank)
+    TENDRIL_CHECK(calls[rank] == calls[0],
+                  "[ProcessGroup] the ranks call different operations: rank 0 ", calls[0],
+                  ", rank ", rank, " ", calls[rank]);
+}
+
 Work ProcessGroup::all_reduce(std::vector<Tensor> tensors, ReduceOp op) {
   check_tensors("all_reduce", tensors);
   for (const Tensor& tensor : tensors) check_reducible("all_reduce", tensor.dtype(), op);
+  compare_calls("all_reduce", text_of(tensors));
   int64_t own = 0;  // bytes of what this rank sums
   for (const Stretch& stretch : cut_together(tensors, rank_, size_))
     own += stretch.count * size_of(tensors[stretch.tensor].dtype());
@@ -98,6 +128,7 @@ Work ProcessGroup::all_reduce(std::vector<Tensor> tensors, ReduceOp op) {
 Work ProcessGroup::reduce_scatter(std::vector<Piece> pieces, ReduceOp op) {
   check_pieces("reduce_scatter", pieces, rank_, size_, true, true);
   for (const Piece& piece : pieces) check_reducible("reduce_scatter", piece.whole.dtype(), op);
+  compare_calls("reduce_scatter", text_of(pieces));
   const PieceBytes bytes(pieces, rank_);
   count(Collective::reduce_scatter, bytes.whole - bytes.part, (size_ - 1) * bytes.part);
   for (const Piece& piece : pieces) piece.part.bump_version();
@@ -108,6 +139,7 @@ Work ProcessGroup::reduce_scatter(std::vector<Piece> pieces, ReduceOp op) {
 
 Work ProcessGroup::all_gather(std::vector<Piece> pieces) {
   check_pieces("all_gather", pieces, rank_, size_);
+  compare_calls("all_gather", text_of(pieces));
   const PieceBytes bytes(pieces, rank_);
   count(Collective::all_gather, (size_ - 1) * bytes.part, bytes.whole - bytes.part);
   for (const Piece& piece : pieces) piece.whole.bump_version();
@@ -119,6 +151,7 @@ Work ProcessGroup::all_gather(std::vector<Piece> pieces) {
 Work ProcessGroup::broadcast(std::vector<Tensor> tensors, int root) {
   check_tensors("broadcast", tensors);
   check_rank("broadcast", root, size_);
+  compare_calls("broadcast from ", root, text_of(tensors));
   const int64_t bytes = bytes_of(tensors);
   if (rank_ == root) {
     count(Collective::broadcast, (size_ - 1) * bytes, 0);
@@ -132,6 +165,7 @@ Work ProcessGroup::broadcast(std::vector<Tensor> tensors, int root) {
 Work ProcessGroup::gather(std::vector<Piece> pieces, int root) {
   check_rank("gather", root, size_);
   check_pieces("gather", pieces, rank_, size_, rank_ == root);
+  compare_calls("gather to ", root, text_of(pieces));
   const PieceBytes bytes(pieces, rank_);
   if (rank_ == root) {
     count(Collective::gather, 0, bytes.whole - bytes.part);
@@ -153,6 +187,7 @@ Work ProcessGroup::all_to_all(const Tensor& output, std::vector<int64_t> output_
   TENDRIL_CHECK(output.dtype() == input.dtype(),
                 "[all_to_all] input and output must have the same dtype; got ", input.dtype(),
                 " and ", output.dtype());
+  compare_calls("all_to_all of ", input.dtype());
   TENDRIL_CHECK(!overlap(output, input), "[all_to_all] input and output share memory");
   const int64_t kept = input_counts[static_cast<size_t>(rank_)];
   TENDRIL_CHECK(output_counts[static_cast<size_t>(rank_)] == kept, "[all_to_all] rank ", rank_,
@@ -185,6 +220,7 @@ Work ProcessGroup::recv(const Tensor& tensor, int from) {
 }
 
 Work ProcessGroup::barrier() {
+  compare_calls("barrier");
   count(Collective::barrier, 0, 0);
   return run_barrier();
 }

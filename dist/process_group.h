@@ -118,6 +118,11 @@ class TENDRIL_API ProcessGroup {
   /// Collective: a group of the ranks that give the same `color`, in the order of their ranks here.
   virtual std::shared_ptr<ProcessGroup> split(int color) = 0;
 
+  /// Before each collective the ranks compare what they call, on which shapes and dtypes, and a
+  /// difference is an Error that names both. Costs an exchange each. init_process_group() switches
+  /// it on when ACCELERATE_DEBUG_MODE is set.
+  void set_debug(bool on) { debug_ = on; }
+
   // ---- faults
 
   /// Every operation that runs or is called from now on fails on all ranks, soon, with this reason.
@@ -150,7 +155,10 @@ class TENDRIL_API ProcessGroup {
 
  private:
   void count(Collective collective, int64_t sent, int64_t received);
+  template <class... Parts>
+  void compare_calls(const Parts&... parts);
 
+  bool debug_ = false;
   int rank_, size_;
   std::array<Traffic, static_cast<size_t>(Collective::count)> traffic_{};
 };

@@ -24,6 +24,8 @@ void ShardedUnit::start_gather(ProcessGroup& shard_group) {
     pieces.push_back({parameter.memory, part, info.counts});
   }
   work_ = shard_group.all_gather(std::move(pieces));
+  for (ShardedParameter& parameter : parameters_)  // the call itself may count as a change
+    parameter.part_version = parameter.info.part.storage()->version();
   state_ = State::gathering;
   used = false;
 }
@@ -31,8 +33,6 @@ void ShardedUnit::start_gather(ProcessGroup& shard_group) {
 void ShardedUnit::finish_gather() {
   work_.wait();
   work_ = {};
-  for (ShardedParameter& parameter : parameters_)  // gathering may count as a change of its memory
-    parameter.part_version = parameter.info.part.storage()->version();
   state_ = State::gathered;
 }
 

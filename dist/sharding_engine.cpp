@@ -33,6 +33,11 @@ void* GatheredMemory::provide() {
 ShardingEngine::ShardingEngine(nn::Module& model, std::shared_ptr<ProcessGroup> group,
                                const FullyShardedOptions& options)
     : model_(model), group_(std::move(group)), options_(options) {
+  for (const NamedTensor& parameter : model_.named_parameters())
+    TENDRIL_CHECK(
+        !parameter.tensor.storage()->is_on_demand(),
+        "[FullySharded] the model is sharded already; end the Trainer or FullySharded that "
+        "has it, or call its restore()");
   split_group();
   require_same_model(*group_, model_);
   if (options_.sync_module_states) {
@@ -81,17 +86,38 @@ bool ShardingEngine::parts_lie_in_wholes() const {
   return !releases_between_uses() && !options_.param_dtype && !options_.cpu_offload;
 }
 
+namespace {
+
+// Before anything is cut, so that an Error leaves the model as it was.
+void check_units(const std::vector<UnitParameters>& units,
+                 const std::vector<NamedTensor>& parameters) {
+  for (const NamedTensor& parameter : parameters) {
+    TENDRIL_CHECK(parameter.tensor.is_contiguous(), "[FullySharded] \"", parameter.name,
+                  "\" must be dense; got strides ", parameter.tensor.strides());
+    const bool is_sharded = std::any_of(units.begin(), units.end(), [&](const auto& unit) {
+      return std::any_of(unit.parameters.begin(), unit.parameters.end(),
+                         [&](const NamedTensor& other) { return other.name == parameter.name; });
+    });
+    TENDRIL_CHECK(is_sharded || !parameter.tensor.requires_grad(), "[FullySharded] \"",
+                  parameter.name,
+                  "\" is in ignored_modules, where nobody averages its gradient; freeze it with "
+                  "requires_grad_(false)");
+  }
+}
+
+}  // namespace
+
 void ShardingEngine::make_units() {
   const std::vector<NamedTensor> all = model_.named_parameters();
   const auto counts = shard_counts(all, options_.partition, shard_group_->size());
   std::vector<std::vector<NamedTensor>> groups;
-  for (const UnitParameters& unit :
-       divide_into_units(model_, options_.wrap, options_.ignored_modules)) {
+  const std::vector<UnitParameters> divided =
+      divide_into_units(model_, options_.wrap, options_.ignored_modules);
+  check_units(divided, all);
+  for (const UnitParameters& unit : divided) {
     std::vector<ShardedParameter> parameters;
     std::vector<NamedTensor> trainable;
     for (const NamedTensor& parameter : unit.parameters) {
-      TENDRIL_CHECK(parameter.tensor.is_contiguous(), "[FullySharded] \"", parameter.name,
-                    "\" must be dense; got strides ", parameter.tensor.strides());
       const auto same = [&](const NamedTensor& other) { return other.name == parameter.name; };
       const auto index = std::find_if(all.begin(), all.end(), same) - all.begin();
       memories_.push_back(std::make_shared<GatheredMemory>(this, units_.size(), parameters.size()));
@@ -106,8 +132,9 @@ void ShardingEngine::make_units() {
       for (const ShardedParameter& sharded : unit.parameters())
         if (sharded.info.name == parameter.name) shards_.push_back(sharded.info);
   reducer_ = std::make_unique<GradientReducer>(
-      std::move(groups), GradientExchange{[this](size_t unit) { start_reduction(unit); },
-                                          [this] { finish_reductions(); }});
+      std::move(groups),
+      GradientExchange{[this](size_t unit) { start_reduction(unit); },
+                       [this] { finish_reductions(); }, [this] { forget_gradients(); }});
 }
 
 // Copies this rank's part out of a parameter, whose memory becomes that of memories_.back().
@@ -175,7 +202,7 @@ void* ShardingEngine::provide(size_t unit, size_t index) {
   const uint64_t operation = detail::operations_begun;
   ShardedUnit& entered = units_[unit];
   if (current_ != unit || entered.state() != ShardedUnit::State::gathered || !entered.used ||
-      phase_ != (in_backward() ? backward : forward))
+      phase_ != (in_backward() ? backward : forward) || entered.is_stale())
     enter(unit, operation);
   entered.last_operation = operation;
   return entered.parameters()[index].memory.raw_data();
@@ -186,7 +213,7 @@ void ShardingEngine::enter(size_t unit, uint64_t operation) {
   ShardedUnit& entered = units_[unit];
   for (ShardedUnit& other : units_)
     if (&other != &entered && may_release(other, operation)) other.release();
-  if (entered.state() == ShardedUnit::State::gathered && entered.is_stale()) entered.release();
+  if (entered.state() != ShardedUnit::State::released && entered.is_stale()) entered.release();
   if (entered.state() == ShardedUnit::State::released) entered.start_gather(*shard_group_);
   current_ = unit;
   prefetch(unit);
@@ -233,10 +260,6 @@ void ShardingEngine::release_all() {
 
 // ---------------------------------------------------------------- gradients
 
-bool ShardingEngine::Reduction::is_done() const {
-  return std::all_of(works.begin(), works.end(), [](const Work& work) { return work.is_done(); });
-}
-
 // The whole gradient, dense, in the dtype that travels; the parameter's own is cleared.
 Tensor ShardingEngine::gradient_to_reduce(ShardedParameter& parameter) const {
   Tensor gradient = parameter.whole.grad();
@@ -249,7 +272,6 @@ Tensor ShardingEngine::gradient_to_reduce(ShardedParameter& parameter) const {
 }
 
 void ShardingEngine::start_reduction(size_t unit) {
-  if (unit + 1 == units_.size()) reductions_.clear();  // those of a pass that ended with an Error
   synced_ = true;
   Reduction reduction{unit, {}, {}};
   std::vector<Piece> pieces;
@@ -289,6 +311,13 @@ void ShardingEngine::settle(Reduction& reduction) {
     else
       part.set_grad(gradient);
   }
+}
+
+void ShardingEngine::forget_gradients() {
+  reductions_.clear();
+  for (ShardedUnit& unit : units_)
+    for (ShardedParameter& parameter : unit.parameters())
+      if (parameter.info.trainable) parameter.whole.set_grad({});
 }
 
 // Updates that gradients set off come last, when every rank has read all weights of this pass.

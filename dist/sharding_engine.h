@@ -35,6 +35,8 @@ class ShardingEngine {
 
   void* provide(size_t unit, size_t index);
   void release_all();
+  /// Drops whole gradients, and those that are being reduced.
+  void forget_gradients();
   /// Whole parameters again, in the parts' dtype.
   void restore();
 
@@ -65,7 +67,6 @@ class ShardingEngine {
     size_t unit;
     std::vector<Tensor> gradients;  // of the trainable parameters' parts
     std::vector<Work> works;
-    bool is_done() const;
   };
   void start_reduction(size_t unit);
   Tensor gradient_to_reduce(ShardedParameter& parameter) const;

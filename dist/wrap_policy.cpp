@@ -103,6 +103,14 @@ std::vector<UnitParameters> divide_into_units(nn::Module& model, const WrapPolic
         !entry.name.empty())
       units.push_back({entry.name, {}});
 
+  std::vector<std::string> whole;  // modules that stay as they are, with all below them
+  for (const NamedModule& entry : modules)
+    if (matches_any(entry.name, ignored)) whole.push_back(entry.name);
+  TENDRIL_CHECK(ignored.empty() || !whole.empty(),
+                "[ignored_modules] no module's name matches; names are those of "
+                "for_each_module(), such as ",
+                modules.back().name);
+
   const std::vector<NamedTensor> parameters = model.named_parameters();
   std::vector<Uses> uses(parameters.size());
   for (const NamedModule& entry : modules)
@@ -111,7 +119,9 @@ std::vector<UnitParameters> divide_into_units(nn::Module& model, const WrapPolic
       for (size_t i = 0; i < parameters.size(); ++i) {
         if (!parameters[i].tensor.is_same(own.tensor)) continue;
         uses[i].units.insert(unit_around(entry.name, units));
-        uses[i].ignored |= matches_any(entry.name, ignored);
+        uses[i].ignored |= std::any_of(whole.begin(), whole.end(), [&](const std::string& name) {
+          return lies_in(entry.name, name);
+        });
       }
     }
   for (size_t i = 0; i < parameters.size(); ++i) {

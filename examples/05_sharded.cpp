@@ -1,6 +1,6 @@
 // Sharding: four ranks train one model, and each keeps a quarter of its weights, gradients and
 // optimizer state. The ranks are threads here; started by mpirun or tendril-launch they are
-// processes, and nothing but the first line of main() changes:
+// processes, and instead of run_ranks() there is:
 //
 //   auto group = dist::init_process_group();
 #include <tendril/tendril.h>

@@ -96,7 +96,8 @@ std::string own_text() {
     if (entry.is_regular_file() && is_text) files.push_back(entry.path());
   };
   for (const auto& entry : fs::directory_iterator(root)) take(entry);
-  for (const char* folder : {"core", "autograd", "nn", "optim", "trainer", "tests", "examples"})
+  for (const char* folder :
+       {"core", "autograd", "nn", "optim", "dist", "trainer", "tests", "examples"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) take(entry);
   std::sort(files.begin(), files.end());
   std::string text;
@@ -136,6 +137,8 @@ void print_sample(nn::models::Gpt2& model, const std::string& text, const Option
 }
 
 void run(const Options& o, const TrainingArguments& args) {
+  if (dist::LaunchEnvironment::read().rank > 0 && !std::freopen("/dev/null", "w", stdout))
+    fail("[quickstart] cannot open /dev/null");  // of several processes the first one speaks
   if (o.threads > 0) set_num_threads(o.threads);
   const std::string text = o.data.empty() ? own_text() : read_file(o.data);
   const size_t border = text.size() / 10 * 9;  // the last tenth is held out
@@ -165,16 +168,18 @@ void run(const Options& o, const TrainingArguments& args) {
   if (o.estimate_memory)
     return void(std::printf("%s", describe(estimate_memory(model, args, o.context)).c_str()));
 
-  Trainer trainer(model, args, {.train_dataset = train, .eval_dataset = eval});
-  const TrainOutput output = trainer.train(o.resume ? Resume::latest_if_any() : Resume());
+  auto trainer = std::make_unique<Trainer>(
+      model, args, TrainerOptions{.train_dataset = train, .eval_dataset = eval});
+  const TrainOutput output = trainer->train(o.resume ? Resume::latest_if_any() : Resume());
   std::printf("trained in %.1f s\n", output.metrics.at("train_runtime"));
-  if (trainer.state().global_step < trainer.state().max_steps)
+  if (trainer->state().global_step < trainer->state().max_steps)
     return void(std::printf("stopped at step %lld; --resume goes on from there\n",
-                            static_cast<long long>(trainer.state().global_step)));
-  const Metrics metrics = trainer.evaluate();
+                            static_cast<long long>(trainer->state().global_step)));
+  const Metrics metrics = trainer->evaluate();
   std::printf("validation loss %.4f\n", metrics.at("eval_loss"));
-  trainer.save_model();
+  trainer->save_model();
   std::printf("weights: %s/model.safetensors, with config.json\n", args.output_dir.c_str());
+  trainer.reset();  // a sharded model is whole again
   model.to(Device::cpu());
   print_sample(model, held_out, o, static_cast<uint64_t>(args.seed));
 }

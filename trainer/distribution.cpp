@@ -54,6 +54,12 @@ void Distribution::spread(nn::Module& model) {
   plan_ = make_sharding_plan(args_, model, size_);
   const std::shared_ptr<dist::ProcessGroup> group = group_ ? group_ : dist::single_process_group();
   if (plan_.sharded) {
+    TENDRIL_CHECK(!args_.bf16_full_eval && !args_.fp16_full_eval,
+                  "[Trainer] bf16_full_eval and fp16_full_eval convert the whole model, which no "
+                  "process of a sharded run has; bf16 computes evaluations in 16 bits too");
+    TENDRIL_CHECK(!args_.auto_find_batch_size,
+                  "[Trainer] auto_find_batch_size puts weights back that a sharded run does not "
+                  "have; set per_device_train_batch_size");
     if (plan_.is_hybrid()) plan_.options.shard_group = shard_group(*group);
     if (needs_whole_parameters(args_.optim)) plan_.options.partition = dist::Partition::whole;
     sharded_ = std::make_unique<dist::FullySharded>(model, group, plan_.options);
@@ -95,6 +101,15 @@ std::unique_ptr<dist::NoSync> Distribution::pause_exchange(bool is_last_batch) {
 }
 
 void Distribution::check_optimizer(const optim::Optimizer& optimizer) const {
+  if (sharded_) {
+    const std::vector<Tensor> parts = sharded_->parameters();
+    for (const Tensor& parameter : optimizer.parameters())
+      TENDRIL_CHECK(
+          std::any_of(parts.begin(), parts.end(),
+                      [&](const Tensor& part) { return part.is_same(parameter); }),
+          "[create_optimizer] the model is sharded, and the optimizer has a parameter that "
+          "is not one of this process's parts; make it from trained_parameters()");
+  }
   if (size_ == 1 || !optimizer.updates_in_backward()) return;
   TENDRIL_CHECK(sharded_, "[train] optim ", args_.optim,
                 " updates during backward, before gradients of several processes are averaged; "
@@ -102,6 +117,9 @@ void Distribution::check_optimizer(const optim::Optimizer& optimizer) const {
   TENDRIL_CHECK(args_.max_grad_norm <= 0.0 || !clips_in_two_passes(args_),
                 "[train] clip_in_two_passes measures this process's gradients only; with several "
                 "processes set max_grad_norm to 0");
+  TENDRIL_CHECK(args_.nonfinite_policy != NonfinitePolicy::skip,
+                "[train] nonfinite_policy skip leaves out updates during backward by what this "
+                "process sees of a gradient; with several processes use stop");
 }
 
 void Distribution::before_forward() {
@@ -139,6 +157,25 @@ std::string Distribution::run_on_first(const std::function<std::string()>& job) 
   return answer.substr(1);
 }
 
+Metrics Distribution::of_first(const Metrics& metrics) const {
+  if (size_ == 1) return metrics;
+  std::vector<double> values;
+  Json names = Json::array();
+  for (const auto& [name, value] : metrics) {
+    names.push_back(name);
+    values.push_back(value);
+  }
+  const std::string text = group_->broadcast_text(names.dump(), 0);
+  const Json first_names = Json::parse(text, "the first process's metrics");
+  values.resize(first_names.items().size());
+  const Tensor numbers = Tensor::from(values, {static_cast<int64_t>(values.size())});
+  group_->broadcast({numbers}, 0).wait();
+  values = numbers.to_vector<double>();
+  Metrics result;
+  for (size_t i = 0; i < values.size(); ++i) result[first_names.items()[i].as_string()] = values[i];
+  return result;
+}
+
 std::vector<std::string> Distribution::gather_text(const std::string& text) const {
   return size_ == 1 ? std::vector<std::string>{text} : group_->all_gather_text(text);
 }
@@ -155,7 +192,9 @@ double Distribution::grad_norm(const std::vector<Tensor>& parameters) const {
 int64_t Distribution::real_examples(const DataLoader& loader, int64_t batch,
                                     int64_t examples) const {
   if (size_ == 1) return examples;
-  const std::optional<int64_t> all = loader.num_examples();
+  const auto& sampler = loader.options().sampler;
+  const std::optional<int64_t> all =
+      sampler ? std::optional<int64_t>(sampler->size()) : loader.num_examples();
   TENDRIL_CHECK(all,
                 "[evaluate] with several processes the dataset must know its size, so that "
                 "no example counts twice");

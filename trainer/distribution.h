@@ -11,6 +11,7 @@
 #include <tendril/dist/data_parallel.h>
 #include <tendril/dist/fully_sharded.h>
 #include <tendril/dist/process_group.h>
+#include <tendril/trainer/callback.h>
 #include <tendril/trainer/data/data_loader.h>
 #include <tendril/trainer/optimizer_choice.h>
 #include <tendril/trainer/sharding_plan.h>
@@ -63,6 +64,8 @@ class Distribution {
   int64_t sum(int64_t value) const;
   /// Runs a job in the first process alone, and gives its text, or throws its Error, in all.
   std::string run_on_first(const std::function<std::string()>& job) const;
+  /// The first process's metrics: clocks and a program's own metrics may differ.
+  Metrics of_first(const Metrics& metrics) const;
   /// One text from every process.
   std::vector<std::string> gather_text(const std::string& text) const;
   double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) const;

@@ -78,6 +78,7 @@ Metrics Trainer::evaluate_one(const std::shared_ptr<const Dataset>& dataset,
                                          args_.prediction_loss_only || !metrics_wanted, prefix);
   add_speed(output.metrics, prefix, start, output.num_samples, output.num_batches);
   output.metrics.merge(memory.finish());
+  output.metrics = distribution_->of_first(output.metrics);  // decisions follow from them
   Json row = Json::object();
   for (const auto& [name, value] : output.metrics) row.set(name, json_number(value));
   log(std::move(row));

@@ -30,7 +30,8 @@ struct Described {
 
 Described parse(const std::string& text, const std::string& origin) {
   const Json object = Json::parse(text, origin);
-  Described result{.dtype = object.at("dtype").as_int()};
+  Described result;
+  result.dtype = object.at("dtype").as_int();
   for (const Json& axes : object.at("shapes").items()) {
     std::vector<int64_t> sizes;
     for (const Json& axis : axes.items()) sizes.push_back(axis.as_int());

@@ -158,7 +158,11 @@ void Trainer::restore_position(Loop& loop, const fs::path& folder) {
     return;
   const bool same_steps = saved_round * saved("gradient_accumulation_steps") ==
                           round * args_.gradient_accumulation_steps;
-  if (same_steps && loop.batch * saved_round % round == 0) {
+  const std::optional<int64_t> examples = loop.loader->num_examples();
+  const int64_t rounds = !examples       ? -1
+                         : now.drop_last ? *examples / saved_round
+                                         : (*examples + saved_round - 1) / saved_round;
+  if (same_steps && loop.batch * saved_round % round == 0 && rounds == saved("batches_per_epoch")) {
     loop.batch = loop.batch * saved_round / round;
     log_info("[train] the checkpoint is of ", saved_world, " processes with batches of ",
              saved("batch_size"), "; the data go on where they were");

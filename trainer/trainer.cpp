@@ -109,9 +109,10 @@ void Trainer::check_processes() const {
   TENDRIL_CHECK(!args_.auto_find_batch_size,
                 "[Trainer] auto_find_batch_size works with one process: others would not know of a "
                 "smaller batch; set per_device_train_batch_size");
-  TENDRIL_CHECK(!options_.optimizer,
-                "[Trainer] an optimizer given from outside does not know how the parameters are "
-                "spread over processes; override create_optimizer() instead");
+  TENDRIL_CHECK(
+      !options_.optimizer,
+      "[Trainer] an optimizer given from outside does not know how the parameters are "
+      "spread over processes; override create_optimizer() and make it from trained_parameters()");
 }
 
 // Levels are the process's own, not one of a thread that plays a process.

@@ -14,6 +14,9 @@
 // numbers, position in the data, the log window, callbacks. A run that is killed and resumed gives
 // the same losses, weights and evaluations as one that was not.
 //
+// Several processes run the same program (docs/distributed.md): what this class does with the
+// model, all of them must do, and callbacks must ask for the same in each.
+//
 // Where this departs from the Hugging Face Trainer, on purpose: see docs/trainer.md.
 #pragma once
 
@@ -94,7 +97,8 @@ class TENDRIL_API Trainer {
   /// Predictions and metrics; not logged, with on_predict.
   PredictionOutput predict(const std::shared_ptr<const Dataset>& test_dataset,
                            const std::string& metric_key_prefix = "test");
-  /// Weights, config.json and training_args.json into a folder, output_dir by default. For the
+  /// Weights, config.json and training_args.json into a folder, output_dir by default. With several
+  /// processes all must call it, and the first writes. For the
   /// program to call: checkpoints are written by the Trainer alone, so that they are always whole.
   virtual void save_model(const std::string& output_dir = "");
   /// trainer_state.json into output_dir.
@@ -177,6 +181,9 @@ class TENDRIL_API Trainer {
  protected:
   CallbackContext context();
   void fire(CallbackHandler::Event event);
+  /// What an optimizer gets: the model's parameters that train or, in a sharded run, this process's
+  /// parts of them under the same names.
+  std::vector<NamedTensor> trained_parameters() const;
   /// What an override of create_optimizer() or create_scheduler() has made.
   void set_optimizer(std::shared_ptr<optim::Optimizer> optimizer);
   void set_lr_scheduler(std::shared_ptr<optim::LrScheduler> lr_scheduler);
@@ -192,7 +199,6 @@ class TENDRIL_API Trainer {
   void set_process_log_level() const;
   Generator generator_of_process() const;
   void forget_run();
-  std::vector<NamedTensor> trained_parameters() const;
   Batch to_device(Batch batch) const;
   DataCollator collator() const;
   DataLoaderOptions loader_options(int64_t batch_size) const;

@@ -26,9 +26,11 @@ struct Current {
 
 TrainOutput Trainer::train(const Resume& resume) {
   if (model_init_) {  // every train() starts afresh, and with the seed that args hold
-    generator_ = generator_of_process();
+    generator_ = Generator(static_cast<uint64_t>(args_.seed));  // the same weights everywhere
     const GeneratorGuard guard(generator_);
     model_ = model_init_();
+    generator_.set_state(
+        {distribution_->seed_here(static_cast<uint64_t>(args_.seed)), generator_.state().position});
     prepare_model();
     optimizer_ = nullptr;
     lr_scheduler_ = nullptr;
@@ -106,6 +108,7 @@ TrainOutput Trainer::train_from(const std::optional<std::filesystem::path>& chec
   optimizer_->train();
   optimizer_->scale_lr(lr_scheduler_->factor(loop.scheduler_step));
   optimizer_->zero_grad();
+  model_.module().zero_grad();
   if (args_.enable_jit_checkpoint) loop.stop_signal.emplace();
   announce(loop);
 
@@ -195,6 +198,7 @@ bool Trainer::run_update(Loop& loop, BatchStream& stream) {
       fire(&TrainerCallback::on_substep_end);
       if (control_.should_epoch_stop || control_.should_training_stop) {
         optimizer_->zero_grad();  // half a step is none
+        model_.module().zero_grad();
         loop.batch -= static_cast<int64_t>(i) + 1;
         break;
       }
@@ -204,16 +208,18 @@ bool Trainer::run_update(Loop& loop, BatchStream& stream) {
 }
 
 std::optional<int64_t> Trainer::count_items(const std::vector<Batch>& batches) const {
-  int64_t sum = 0;
+  int64_t sum = 0, missing = 0;
   for (const Batch& batch : batches) {
     std::optional<int64_t> items = model_.count_items(batch);
     if (!items && options_.compute_loss_func)
       if (const auto labels = batch.find(kLabels); labels != batch.end())
         items = is_floating(labels->second.dtype()) ? labels->second.numel()
                                                     : count_labels(labels->second);
-    if (!items) return {};
-    sum += *items;
+    sum += items.value_or(0);
+    missing += !items;
   }
+  // Known only when every process knows.
+  if (distribution_->sum(missing) > 0) return {};
   return distribution_->sum(sum);
 }
 
@@ -221,11 +227,13 @@ void Trainer::note_batch(Loop& loop, const Batch& batch) {
   loop.samples += batch.empty() ? 0.0 : static_cast<double>(batch.begin()->second.size(0));
   state_.total_flos += floating_point_ops(batch) * distribution_->size();
   if (args_.include_num_input_tokens_seen == "no") return;
+  // With several processes those of all are added at the end of the step.
+  int64_t& seen = distribution_->size() == 1 ? state_.num_input_tokens_seen : loop.step_tokens;
   const auto mask = batch.find("attention_mask");
   if (args_.include_num_input_tokens_seen == "non_padding" && mask != batch.end())
-    state_.num_input_tokens_seen += sum(to(mask->second, i64)).item<int64_t>();
+    seen += sum(to(mask->second, i64)).item<int64_t>();
   else if (const Tensor* input = detail::find_main_input(batch))
-    state_.num_input_tokens_seen += input->numel();
+    seen += input->numel();
 }
 
 void Trainer::maybe_log_save_evaluate(Loop& loop) {

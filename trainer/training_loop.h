@@ -45,6 +45,7 @@ struct Trainer::Loop {
 
   // ---- of the step that runs
   int64_t accumulated = 1;              // batches in it
+  int64_t step_tokens = 0;              // of this process, where there are several
   Tensor step_loss;                     // their sum, on the model's device
   std::optional<double> measured_norm;  // of a first pass, for an update during the second
 

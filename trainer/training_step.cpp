@@ -169,14 +169,18 @@ void Trainer::run_optimizer_step(Loop& loop) {
   maybe_log_save_evaluate(loop);
 }
 
-// The step's loss, signals and overflows are those of all processes: each does the same with them.
+// The step's loss, signals, overflows and tokens are those of all processes: each does the same
+// with them.
 void Trainer::agree_on_step(Loop& loop) {
   if (distribution_->size() == 1) return;
   const bool overflow = loop.scaler && loop.scaler->found_inf();
-  const std::vector<double> sums = distribution_->sum(
-      {loop.step_loss.item<double>(), loop.signalled() ? 1.0 : 0.0, overflow ? 1.0 : 0.0});
+  const std::vector<double> sums =
+      distribution_->sum({loop.step_loss.item<double>(), loop.signalled() ? 1.0 : 0.0,
+                          overflow ? 1.0 : 0.0, static_cast<double>(loop.step_tokens)});
   loop.step_loss = full({}, sums[0] / distribution_->size(), f64);
   loop.others_stop = sums[1] > 0.0;
+  state_.num_input_tokens_seen += static_cast<int64_t>(sums[3]);
+  loop.step_tokens = 0;
   if (loop.scaler && sums[2] > 0.0) loop.scaler->set_found_inf();
 }
 

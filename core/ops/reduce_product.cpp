@@ -68,16 +68,18 @@ Tensor prod_backward(const Tensor& g, const Tensor& x, const Shape& axes) {
   if (x.numel() == 0) return dx;
   visit_floating("prod", x.dtype(), [&]<class T>(TypeTag<T>) {
     const Scratch<double> dy = dense_values<T, double>(g);
+    const T* const values_of_x = x.data<T>();
+    T* const values_of_dx = dx.data<T>();
     parallel_for(layout.results, std::max<int64_t>(1, kReduceChunk / n),
                  [&](int64_t begin, int64_t end) {
                    const ThreadScratch<double> value_memory(n), before_memory(n);
                    double *values = value_memory.get(), *before = before_memory.get();
                    for (int64_t result = begin; result < end; ++result) {
-                     gather_range(x.data<T>() + offset_of(result, layout.kept, layout.kept_strides),
+                     gather_range(values_of_x + offset_of(result, layout.kept, layout.kept_strides),
                                   layout.reduced, layout.reduced_strides, 0, n, values);
                      double product = dy[result];
                      for (int64_t i = 0; i < n; ++i) before[i] = product, product *= values[i];
-                     T* out = dx.data<T>() + offset_of(result, places.kept, places.kept_strides);
+                     T* out = values_of_dx + offset_of(result, places.kept, places.kept_strides);
                      double after = 1;
                      for (int64_t i = n - 1; i >= 0; --i) {
                        out[offset_of(i, places.reduced, places.reduced_strides)] =

@@ -78,12 +78,13 @@ void sort_lines(const Tensor& x, int64_t axis, int64_t n, int64_t k, bool descen
   visit_dtype(x.dtype(), [&]<class T>(TypeTag<T>) {
     using Key = SortKey<T>;
     const Key flip = descending ? static_cast<Key>(-1) : Key{0};
+    const T* const unsorted = x.data<T>();
     parallel_for(
         from.shape.numel(), std::max<int64_t>(1, 2048 / n), [&](int64_t begin, int64_t end) {
           const ThreadScratch<Entry<Key>> entry_memory(n), spare(n);
           Entry<Key>* const entries = entry_memory.get();
           for (int64_t line = begin; line < end; ++line) {
-            const T* source = x.data<T>() + from.start(line);
+            const T* source = unsorted + from.start(line);
             for (int64_t i = 0; i < n; ++i)
               entries[i] = {sort_key(source[i * from.step]) ^ flip, i};
             const Entry<Key>* sorted = first_in_order(entries, spare.get(), n, k);

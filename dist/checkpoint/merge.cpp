@@ -5,6 +5,14 @@
 #include <tendril/dist/sharded_checkpoint.h>
 
 namespace tendril::dist {
+namespace {
+
+bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b) {
+  std::error_code missing;
+  return std::filesystem::equivalent(a, b, missing) && !missing;
+}
+
+}  // namespace
 
 void merge_sharded(const std::filesystem::path& folder, const std::filesystem::path& file,
                    std::optional<DType> dtype, const std::string& prefix) {
@@ -22,6 +30,10 @@ void merge_sharded(const std::filesystem::path& folder, const std::filesystem::p
   TENDRIL_CHECK(!entries.empty(), "[merge_sharded] ", folder.string(), " has ",
                 checkpoint.tensors().size(), " tensors, none of which begins with \"", prefix,
                 "\"");
+  for (const auto& [name, stored] : checkpoint.tensors())
+    for (const StoredTensor::Rows& rows : stored.rows)
+      TENDRIL_CHECK(!is_same_file(folder / rows.file, file), "[merge_sharded] ", file.string(),
+                    " is a shard of the checkpoint itself; choose another name");
   SafetensorsWriter writer(file.string(), std::move(entries));
   for (const auto& entry : writer.entries()) {
     const std::string name = prefix + entry.name;

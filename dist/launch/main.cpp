@@ -53,6 +53,10 @@ int write_config_command(std::vector<std::string> words, const Environment& envi
     }
   }
   // The file says what the flags say; the environment's turn comes when it is used.
+  if (read_command_line(flags).wants_help) {
+    print(help_text());
+    return 0;
+  }
   const LaunchConfig config = read_config(flags, {});
   TENDRIL_CHECK(config.command.empty(), "[launch] config starts no program; got ",
                 join(config.command, " "));
@@ -88,7 +92,7 @@ int run(const std::vector<std::string>& words) {
   const std::vector<std::string> rest(words.begin() + (words.empty() ? 0 : 1), words.end());
   if (words.empty()) {
     print(help_text());
-    return 0;
+    return 2;
   }
   if (words[0] == "config") return write_config_command(rest, environment);
   if (words[0] == "estimate") {

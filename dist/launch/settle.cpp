@@ -181,10 +181,12 @@ class Settler {
                   "[launch] mpirun starts the ranks of all machines, on machine 0; got "
                   "machine_rank ",
                   run_.machine_rank);
-    TENDRIL_CHECK(run_.num_machines == 1 || !config_.hosts.empty() ||
-                      !config_.mpirun_hostfile.empty() || is_allocation_,
-                  "[launch] ", run_.num_machines,
-                  " machines need their names on a CPU run; give --hosts or --mpirun_hostfile");
+    TENDRIL_CHECK(
+        run_.num_machines == 1 || !config_.hosts.empty() || !config_.mpirun_hostfile.empty() ||
+            is_allocation_,
+        "[launch] ", run_.num_machines,
+        " machines need their names on a CPU run, which this is unless a GPU is seen here; give "
+        "--hosts or --mpirun_hostfile");
     const size_t hosts = split(config_.hosts, ',').size();
     TENDRIL_CHECK(hosts == 0 || static_cast<int64_t>(hosts) == run_.num_machines,
                   "[launch] hosts must name num_machines machines, ", run_.num_machines, "; got ",

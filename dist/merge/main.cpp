@@ -22,7 +22,8 @@ constexpr const char* kHelp =
 Puts the tensors of a sharded checkpoint together into one safetensors file, a piece at a time in
 memory.
 
-  CHECKPOINT       a folder with manifest.json and shards
+  CHECKPOINT       a folder with manifest.json and shards, or a checkpoint of the Trainer, of which
+                   the weights are taken
   OUT              a name that ends in .safetensors is the file; any other is a folder, made where
                    it is missing, that gets model.safetensors: as accelerate merge-weights does
   --dtype DTYPE    floating-point tensors become f32, bf16, f16 or f64; the others stay
@@ -105,8 +106,14 @@ fs::path output_file(const fs::path& out) {
   return out / "model.safetensors";
 }
 
+// A checkpoint of the Trainer has its weights in a folder of their own.
+fs::path shards_of(const fs::path& checkpoint) {
+  const fs::path weights = checkpoint / "model";
+  return fs::exists(weights / "manifest.json") ? weights : checkpoint;
+}
+
 void merge(const Arguments& arguments) {
-  const fs::path folder = arguments.paths[0];
+  const fs::path folder = shards_of(arguments.paths[0]);
   tendril::dist::ShardedCheckpoint::open(folder, arguments.verify);
   const fs::path file = output_file(arguments.paths[1]);
   tendril::dist::merge_sharded(folder, file, arguments.dtype, arguments.prefix);

@@ -115,6 +115,20 @@ TEST_CASE("wrong arguments are errors at once, on the rank that passes them") {
   CHECK(contains(message_of([] { run_ranks(0, [](const Group&) {}); }), "at least one rank"));
 }
 
+TEST_CASE("with set_debug() a difference between calls is an error that names both") {
+  run_ranks(2, [](const Group& group) {
+    group->set_debug(true);
+    const bool first = group->rank() == 0;
+    const Tensor x = zeros({4}), y = zeros({5});
+    const std::string shapes = message_of([&] { group->all_reduce(first ? x : y); });
+    CHECK(contains(shapes, "rank 0 all_reduce (4,) f32, rank 1 all_reduce (5,) f32"));
+    const std::string calls =
+        message_of([&] { first ? group->all_reduce(x) : group->broadcast({x}, 0); });
+    CHECK(contains(calls, "rank 0 all_reduce (4,) f32, rank 1 broadcast from 0 (4,) f32"));
+    group->all_reduce(x).wait();  // and the group still works
+  });
+}
+
 TEST_CASE("the tape notices that numbers change") {
   run_ranks(2, [](const Group& group) {
     const Tensor x = zeros({4}), whole = zeros({8});

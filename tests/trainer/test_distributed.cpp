@@ -8,6 +8,7 @@
 
 #include <tendril/core/threads.h>
 #include <tendril/dist/in_process.h>
+#include <tendril/optim/adamw.h>
 #include <tendril/trainer/optimizer_choice.h>
 
 #include "trainer_tools.h"
@@ -47,6 +48,7 @@ std::shared_ptr<const Dataset> uneven_letters(int64_t windows) {
 struct Result {
   std::vector<double> losses, norms;
   double eval_loss = 0.0;
+  int64_t tokens_seen = 0;
   StateDict weights;
 };
 
@@ -63,6 +65,7 @@ Result run_here(const Group& group, const fs::path& folder, int64_t steps, const
   args.save_strategy = SaveStrategy::no;
   args.logging_steps = 1;
   args.report_to = {"none"};
+  args.include_num_input_tokens_seen = "all";
   args.learning_rate = 1e-2;
   args.max_steps = steps;
   args.per_device_train_batch_size = kExamples / processes;
@@ -78,6 +81,7 @@ Result run_here(const Group& group, const fs::path& folder, int64_t steps, const
     trainer.train(resume);
     const Metrics metrics = trainer.evaluate();
     result.eval_loss = metrics.at("eval_loss");
+    result.tokens_seen = trainer.state().num_input_tokens_seen;
     for (const Json& row : trainer.state().log_history) {
       if (const Json* loss = row.find("loss")) result.losses.push_back(loss->as_double());
       if (const Json* norm = row.find("grad_norm")) result.norms.push_back(norm->as_double());
@@ -136,10 +140,12 @@ TEST_SUITE("trainer distributed") {
     const TemporaryFolder folder;
     const Result alone = run(1, folder.path(), 8);
     CHECK(alone.losses.back() < 0.9 * alone.losses.front());
+    CHECK(alone.tokens_seen == 8 * kExamples * 8);
     for (const int processes : {2, 3, 4}) {
       CAPTURE(processes);
       const Result data_parallel = run(processes, folder.path(), 8);
       check_close(data_parallel, alone, 1e-6);
+      CHECK(data_parallel.tokens_seen == alone.tokens_seen);
       for (const Change& change : {fsdp("full_shard auto_wrap"), fsdp("shard_grad_op"),
                                    fsdp("no_shard"), deepspeed(1), deepspeed(2), deepspeed(3)})
         CHECK(same_bits(run(processes, folder.path(), 8, change), data_parallel));
@@ -230,6 +236,46 @@ TEST_SUITE("trainer distributed") {
     }
   }
 
+  TEST_CASE("evaluating within a run changes nothing, also where the weights move for it") {
+    const OneThreadEach one_thread;
+    const TemporaryFolder folder;
+    for (const char* optim : {"adamw_torch", "schedule_free_adamw"})
+      for (const int64_t eval_steps : {1, 2}) {
+        const auto change = [&](const char* strategy) {
+          return [=](TrainingArguments& args) {
+            args.optim = optim;
+            args.eval_strategy = IntervalStrategy::steps;
+            args.eval_steps = static_cast<double>(eval_steps);
+            args.fsdp = strategy;
+          };
+        };
+        const Result whole = run(2, folder.path(), 5, change(""));
+        CHECK(same_bits(run(2, folder.path(), 5, change("full_shard auto_wrap")), whole));
+        CHECK(same_bits(run(2, folder.path(), 5, change("full_shard")), whole));
+        CHECK(same_bits(run(2, folder.path(), 5, change("shard_grad_op auto_wrap")), whole));
+      }
+  }
+
+  TEST_CASE("all processes go by the first one's metrics") {
+    dist::run_ranks(2, [](const Group& group) {
+      const TemporaryFolder folder;
+      Regression model(3.0, 1.0);
+      Trainer trainer(model, quiet_args(folder),
+                      {.eval_dataset = line_data(6),
+                       .compute_metrics =
+                           [&](const EvalPrediction&) {
+                             return Metrics{{"mine", group->rank() + 1.0},
+                                            {group->rank() == 0 ? "first" : "second", 1.0}};
+                           },
+                       .process_group = group});
+      silence(trainer);
+      const Metrics metrics = trainer.evaluate();
+      CHECK(metrics.at("eval_mine") == 1.0);
+      CHECK(metrics.count("eval_first") == 1);
+      CHECK(metrics.count("eval_second") == 0);
+    });
+  }
+
   TEST_CASE("predictions come in the order of the dataset, each once, in every process") {
     for (const int processes : {2, 3})
       dist::run_ranks(processes, [](const Group& group) {
@@ -271,6 +317,29 @@ TEST_SUITE("trainer distributed") {
       args.max_steps = 1;
       Trainer trainer(model, args, {.train_dataset = line_data(8), .process_group = group});
       CHECK_THROWS_WITH_AS(trainer.train(), doctest::Contains("use it with fsdp"), Error);
+
+      // An optimizer of the whole parameters would train nothing.
+      struct Own : Trainer {
+        using Trainer::Trainer;
+        bool of_parts = false;
+        void create_optimizer() override {
+          set_optimizer(std::make_shared<optim::AdamW>(
+              of_parts ? trained_parameters() : model().module().named_parameters()));
+        }
+      };
+      TrainingArguments sharded = quiet_args(folder);
+      sharded.fsdp = "full_shard";
+      sharded.max_steps = 1;
+      Regression other;
+      Own own(other, sharded, {.train_dataset = line_data(8), .process_group = group});
+      silence(own);
+      CHECK_THROWS_WITH_AS(own.train(), doctest::Contains("trained_parameters()"), Error);
+      own.of_parts = true;
+      own.train();
+      Regression third;
+      sharded.bf16_full_eval = true;
+      CHECK_THROWS_WITH_AS(Trainer(third, sharded, {.process_group = group}),
+                           doctest::Contains("bf16_full_eval"), Error);
     });
   }
 }

@@ -33,6 +33,10 @@ EmaCallback::EmaCallback(const EmaOptions& options) : options_(options) {
 }
 
 void EmaCallback::on_train_begin(CallbackContext& context) {
+  for (const Tensor& parameter : context.model->parameters())
+    TENDRIL_CHECK(!parameter.storage()->is_on_demand(),
+                  "[ema] averages whole weights, which no process of a sharded run keeps; use it "
+                  "without fsdp and deepspeed");
   start(*context.model);
   if (!loaded_.empty()) {
     take_loaded();
