@@ -18,17 +18,17 @@ using dist::FullyShardedOptions;
 using dist::Partition;
 using dist::ShardingStrategy;
 
-constexpr int64_t kSteps = 12;
+constexpr int64_t kSteps = 12, kManySteps = 50;
 
-Run train_alone(double max_norm = 0.05) {
+Run train_alone(int64_t steps = kSteps) {
   manual_seed(3);
   nn::models::Gpt2 model(small_gpt2());
-  optim::AdamW optimizer(model.named_parameters(), {.lr = 1e-2, .weight_decay = 0.1});
+  optim::AdamW optimizer(model.named_parameters(), {.lr = 3e-3, .weight_decay = 0.1});
   Run run;
-  for (int64_t step = 0; step < kSteps; ++step) {
+  for (int64_t step = 0; step < steps; ++step) {
     const Tensor loss = model.loss(tokens_of_step(step), targets_of_step(step));
     loss.backward();
-    optim::clip_grad_norm(optimizer.parameters(), max_norm);
+    optim::clip_grad_norm(optimizer.parameters(), 0.05);
     optimizer.step();
     optimizer.zero_grad();
     run.losses.push_back(loss.item<double>());
@@ -45,14 +45,14 @@ double mean_over_ranks(dist::ProcessGroup& group, double value) {
 
 // One rank's run under FullySharded.
 Run train_sharded(const Group& group, const FullyShardedOptions& options, int64_t accumulate = 1,
-                  bool checkpointing = false) {
+                  bool checkpointing = false, int64_t steps = kSteps) {
   manual_seed(group->rank() == 0 ? 3 : 100);  // rank 0's weights count
   nn::models::Gpt2 model(small_gpt2());
   model.set_gradient_checkpointing(checkpointing);
   dist::FullySharded fsdp(model, group, options);
-  optim::AdamW optimizer(fsdp.named_parameters(), {.lr = 1e-2, .weight_decay = 0.1});
+  optim::AdamW optimizer(fsdp.named_parameters(), {.lr = 3e-3, .weight_decay = 0.1});
   Run run;
-  for (int64_t step = 0; step < kSteps; ++step) {
+  for (int64_t step = 0; step < steps; ++step) {
     const Tensor x = share_of(tokens_of_step(step), group->rank(), group->size());
     const Tensor y = share_of(targets_of_step(step), group->rank(), group->size());
     double sum = 0.0;
@@ -78,14 +78,14 @@ Run train_sharded(const Group& group, const FullyShardedOptions& options, int64_
   return run;
 }
 
-Run train_data_parallel(const Group& group) {
+Run train_data_parallel(const Group& group, int64_t steps) {
   manual_seed(group->rank() == 0 ? 3 : 100);
   nn::models::Gpt2 model(small_gpt2());
   dist::DistributedDataParallel ddp(model, group, {.bucket_cap_mb = 0.004});
   CHECK(ddp.bucket_count() > 3);
-  optim::AdamW optimizer(model.named_parameters(), {.lr = 1e-2, .weight_decay = 0.1});
+  optim::AdamW optimizer(model.named_parameters(), {.lr = 3e-3, .weight_decay = 0.1});
   Run run;
-  for (int64_t step = 0; step < kSteps; ++step) {
+  for (int64_t step = 0; step < steps; ++step) {
     const Tensor loss = model.loss(share_of(tokens_of_step(step), group->rank(), group->size()),
                                    share_of(targets_of_step(step), group->rank(), group->size()));
     loss.backward();
@@ -139,18 +139,20 @@ FullyShardedOptions with(ShardingStrategy strategy, bool wrap = true,
 TEST_SUITE("fully sharded") {
   TEST_CASE("every strategy trains as one process does, and all with the same bits") {
     const OneThreadEach one_thread;
-    const Run alone = train_alone();
+    const Run alone = train_alone(kManySteps);
     for (const int size : {1, 2, 3, 4}) {
       CAPTURE(size);
-      const Run data_parallel = on_ranks(size, train_data_parallel);
+      const Run data_parallel =
+          on_ranks(size, [](const Group& group) { return train_data_parallel(group, kManySteps); });
       check_close(data_parallel, alone, 1e-6);
       for (const FullyShardedOptions& options :
            {with(ShardingStrategy::full_shard), with(ShardingStrategy::shard_grad_op),
             with(ShardingStrategy::no_shard), with(ShardingStrategy::full_shard, false),
             with(ShardingStrategy::full_shard, true, Partition::whole)}) {
         CAPTURE(std::string(dist::name(options.strategy)));
-        const Run run =
-            on_ranks(size, [&](const Group& group) { return train_sharded(group, options); });
+        const Run run = on_ranks(size, [&](const Group& group) {
+          return train_sharded(group, options, 1, false, kManySteps);
+        });
         check_close(run, alone, 1e-6);
         if (options.partition == Partition::rows) CHECK(same_bits(run, data_parallel));
       }

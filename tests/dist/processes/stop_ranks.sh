@@ -12,8 +12,10 @@ expected=$(grep '^final loss' "$folder/log")
 
 run stopped 40 > "$folder/log" 2>&1 &
 launcher=$!
-await_ranks
-sleep 0.5
+until ls -d "$folder"/stopped/checkpoint-* > /dev/null 2>&1; do  # signals are caught by then
+  kill -0 $launcher 2> /dev/null || fail "a run that ended by itself"
+  sleep 0.05
+done
 kill -TERM "$(ranks stopped | sed -n 3p)"
 wait $launcher || fail "ranks that were asked to stop do not end well"
 [ -z "$(ranks stopped)" ] || fail "ranks live on"
