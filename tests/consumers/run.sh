@@ -53,7 +53,7 @@ fi
 # Shared libraries export Tendril's symbols and what the standard library's templates always leave.
 if [ "$way" = add_subdirectory ]; then
   libraries=$(find "$work/build" -name 'libtendril_*.so')
-  [ "$(echo "$libraries" | wc -l)" = 5 ] || fail "expected five shared libraries, got: $libraries"
+  [ "$(echo "$libraries" | wc -l)" = 6 ] || fail "expected six shared libraries, got: $libraries"
   for library in $libraries; do
     exported=$(nm -D --defined-only --demangle "$library")
     foreign=$(echo "$exported" | cut -d' ' -f3- | grep -vE 'tendril::|std::|__gnu_cxx::' | grep -vxE '_init|_fini|' || true)
