@@ -32,7 +32,8 @@ TEST_CASE_FIXTURE(Fixture, "all tensors come back together") {
   merge_sharded(checkpoint, merged);
   const StateDict found = load_safetensors(merged);
   CHECK(found.size() == whole.size());
-  for (const auto& [name, tensor] : whole) CHECK_MESSAGE(same_bits(found.at(name), tensor), name);
+  for (const auto& entry : whole)
+    CHECK_MESSAGE(same_bits(found.at(entry.first), entry.second), entry.first);
   // Hugging Face's loader wants to read this.
   CHECK(SafetensorsFile::open(merged).metadata().at("format") == "pt");
   // The same file that writing them in one go gives.
@@ -52,7 +53,9 @@ TEST_CASE_FIXTURE(Fixture, "floating-point tensors change their dtype, others do
   merge_sharded(checkpoint, merged, bf16);
   const StateDict found = load_safetensors(merged);
   CHECK(found.size() == whole.size());
-  for (const auto& [name, tensor] : whole) {
+  for (const auto& entry : whole) {
+    const std::string& name = entry.first;
+    const Tensor& tensor = entry.second;
     CAPTURE(name);
     const Tensor& got = found.at(name);
     CHECK(got.dtype() == (is_floating(tensor.dtype()) ? bf16 : tensor.dtype()));

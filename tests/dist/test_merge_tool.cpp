@@ -54,7 +54,8 @@ TEST_CASE_FIXTURE(Fixture, "merges into a file") {
   CHECK(out == merged + ": " + std::to_string(fs::file_size(merged)) + " bytes\n");
   const StateDict found = load_safetensors(merged);
   CHECK(found.size() == whole.size());
-  for (const auto& [name, tensor] : whole) CHECK_MESSAGE(same_bits(found.at(name), tensor), name);
+  for (const auto& entry : whole)
+    CHECK_MESSAGE(same_bits(found.at(entry.first), entry.second), entry.first);
 }
 
 TEST_CASE_FIXTURE(Fixture, "merges the weights in another dtype into a folder") {
