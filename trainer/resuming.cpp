@@ -152,6 +152,10 @@ void Trainer::restore_position(Loop& loop, const fs::path& folder) {
   const int64_t saved_world = progress.find("world_size") ? saved("world_size") : 1;
   const int64_t saved_round = saved("batch_size") * saved_world;  // examples of a batch everywhere
   const int64_t round = now.batch_size * now.world_size;
+  TENDRIL_CHECK(saved_round > 0 && saved("gradient_accumulation_steps") > 0, "[train] ",
+                (folder / kProgress).string(),
+                ": batch_size, world_size and gradient_accumulation_steps must be positive; got ",
+                saved("batch_size"), ", ", saved_world, ", ", saved("gradient_accumulation_steps"));
   if (saved_round == round && saved_world == now.world_size &&
       saved("gradient_accumulation_steps") == args_.gradient_accumulation_steps &&
       saved("batches_per_epoch") == loop.plan.batches_per_epoch.value_or(-1))
