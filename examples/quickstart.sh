@@ -13,6 +13,8 @@ need build
   if [ ! -f build/release/CMakeCache.txt ]; then
     echo "Building; the first time takes a few minutes"
     options=(-DTENDRIL_TESTS=OFF -DTENDRIL_BENCH=OFF)
+    # Compiling the CUDA code takes longer than all the rest, for nothing where there is no GPU.
+    nvidia-smi -L > /dev/null 2>&1 || options+=(-DTENDRIL_CUDA=OFF)
   fi
   cmake --preset release --log-level=WARNING "${options[@]}" > /dev/null
   cmake --build --preset release --target quickstart
