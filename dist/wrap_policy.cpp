@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <regex>
 #include <set>
+
+#include <tendril/core/name_pattern.h>
 
 namespace tendril::dist {
 namespace {
@@ -36,14 +37,11 @@ size_t unit_around(const std::string& module, const std::vector<UnitParameters>&
   return best;
 }
 
-bool matches_any(const std::string& name, const std::vector<std::string>& expressions) {
-  return std::any_of(expressions.begin(), expressions.end(), [&](const std::string& expression) {
-    try {
-      return std::regex_match(name, std::regex(expression));
-    } catch (const std::regex_error& error) {
-      fail("[ignored_modules] \"", expression, "\" is no regular expression: ", error.what());
-    }
-  });
+std::vector<NamePattern> patterns_of(const std::vector<std::string>& expressions) {
+  std::vector<NamePattern> patterns;
+  for (const std::string& expression : expressions)
+    patterns.emplace_back("ignored_modules", expression);
+  return patterns;
 }
 
 // Where a parameter is registered: in every module that has it as its own.
@@ -104,8 +102,9 @@ std::vector<UnitParameters> divide_into_units(nn::Module& model, const WrapPolic
       units.push_back({entry.name, {}});
 
   std::vector<std::string> whole;  // modules that stay as they are, with all below them
-  for (const NamedModule& entry : modules)
-    if (matches_any(entry.name, ignored)) whole.push_back(entry.name);
+  for (const NamePattern& pattern : patterns_of(ignored))
+    for (const NamedModule& entry : modules)
+      if (pattern.matches(entry.name)) whole.push_back(entry.name);
   TENDRIL_CHECK(ignored.empty() || !whole.empty(),
                 "[ignored_modules] no module's name matches; names are those of "
                 "for_each_module(), such as ",

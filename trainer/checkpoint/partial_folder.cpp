@@ -8,13 +8,13 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <regex>
 #include <string>
 #include <system_error>
 
 #include <tendril/core/error.h>
 #include <tendril/core/file.h>
 #include <tendril/core/log.h>
+#include <tendril/core/name_pattern.h>
 
 namespace tendril::detail {
 namespace fs = std::filesystem;
@@ -30,8 +30,8 @@ fs::path partial_name(const fs::path& target) {
 }
 
 bool is_partial_name(const std::string& name) {
-  static const std::regex kPartial(R"(\..+\.partial-\d+-\d+)");
-  return std::regex_match(name, kPartial);
+  static const NamePattern kPartial("checkpoint", R"(\..+\.partial-\d+-\d+)");
+  return kPartial.matches(name);
 }
 
 std::string folder_of(const fs::path& path) {
