@@ -12,13 +12,12 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <system_error>
 #include <thread>
+
+#include <tendril/core/file.h>
 
 namespace tendril::dist {
 namespace {
-
-std::string text_of(int error) { return std::generic_category().message(error); }
 
 void set_option(const Descriptor& socket, int level, int option, int value) {
   ::setsockopt(socket.get(), level, option, &value, sizeof(value));  // all of them can be missed
@@ -68,7 +67,7 @@ bool wait_for(const Descriptor& socket, short events, Clock::time_point deadline
   for (;;) {
     const int ready = ::poll(both, wake.is_open() ? 2 : 1, poll_milliseconds(deadline));
     if (ready < 0 && errno == EINTR) continue;
-    TENDRIL_CHECK(ready >= 0, "[store] cannot wait for a connection: ", text_of(errno));
+    TENDRIL_CHECK(ready >= 0, "[store] cannot wait for a connection: ", system_message(errno));
     if (both[0].revents != 0) return true;
     if (ready > 0 || Clock::now() >= deadline) return false;
   }
@@ -87,7 +86,7 @@ bool is_connected_to_itself(const Descriptor& socket) {
 Descriptor try_address(const addrinfo& address, Clock::time_point deadline, std::string& problem) {
   Descriptor socket(::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open()) {
-    problem = text_of(errno);
+    problem = system_message(errno);
     return socket;
   }
   prepare(socket);
@@ -102,7 +101,7 @@ Descriptor try_address(const addrinfo& address, Clock::time_point deadline, std:
   }
   if (error == 0 && is_connected_to_itself(socket)) error = ECONNREFUSED;
   if (error == 0) return socket;
-  problem = text_of(error);
+  problem = system_message(error);
   return Descriptor();
 }
 
@@ -113,7 +112,7 @@ bool is_loopback(const std::string& host) {
 Descriptor listen_on(int family, bool loopback, int port, std::string& problem) {
   Descriptor socket(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.is_open()) {
-    problem = text_of(errno);
+    problem = system_message(errno);
     return socket;
   }
   make_nonblocking(socket);
@@ -135,7 +134,7 @@ Descriptor listen_on(int family, bool loopback, int port, std::string& problem) 
   if (::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), size) == 0 &&
       ::listen(socket.get(), 1024) == 0)
     return socket;
-  problem = text_of(errno);
+  problem = system_message(errno);
   return Descriptor();
 }
 
@@ -173,7 +172,7 @@ int port_of(const Descriptor& socket) {
   sockaddr_storage address{};
   socklen_t size = sizeof(address);
   TENDRIL_CHECK(::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0,
-                "[store] a socket has no address: ", text_of(errno));
+                "[store] a socket has no address: ", system_message(errno));
   const uint16_t port = address.ss_family == AF_INET6
                             ? reinterpret_cast<sockaddr_in6&>(address).sin6_port
                             : reinterpret_cast<sockaddr_in&>(address).sin_port;
@@ -209,7 +208,7 @@ void send_all(const Descriptor& socket, std::span<const char> bytes, Clock::time
       TENDRIL_CHECK(wait_for(socket, POLLOUT, deadline, Descriptor()),
                     "[store] a message could not be sent in time");
     } else if (errno != EINTR) {
-      throw ConnectionLost("[store] the connection has ended: " + text_of(errno));
+      throw ConnectionLost("[store] the connection has ended: " + system_message(errno));
     }
   }
 }
@@ -223,7 +222,7 @@ size_t receive_some(const Descriptor& socket, std::span<char> bytes, Clock::time
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
       if (!wait_for(socket, POLLIN, deadline, wake)) return 0;
     } else if (errno != EINTR) {
-      throw ConnectionLost("[store] the connection has ended: " + text_of(errno));
+      throw ConnectionLost("[store] the connection has ended: " + system_message(errno));
     }
   }
 }
@@ -231,7 +230,7 @@ size_t receive_some(const Descriptor& socket, std::span<char> bytes, Clock::time
 WakePipe::WakePipe() {
   int ends[2];
   TENDRIL_CHECK(::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0,
-                "[store] cannot make a pipe: ", text_of(errno));
+                "[store] cannot make a pipe: ", system_message(errno));
   read_end = Descriptor(ends[0]);
   write_end = Descriptor(ends[1]);
 }

@@ -48,7 +48,7 @@ class Key {
 using Matcher = std::function<Match(const std::string& path)>;
 
 // "a, b, c and 9 more"
-std::string listed(const std::vector<std::string>& names) {
+std::string abridged(const std::vector<std::string>& names) {
   constexpr size_t kShown = 40;
   std::string text;
   for (size_t i = 0; i < std::min(names.size(), kShown); ++i)
@@ -83,7 +83,7 @@ std::vector<NamedTensor> matching(nn::Module& model, const Matcher& match,
   }
   TENDRIL_CHECK(!targets.empty(), "[optim_target_modules] ", wanted,
                 weights.empty() ? " matches no linear layer" : " matches frozen layers only",
-                "; the model has ", listed(layers));
+                "; the model has ", abridged(layers));
   return targets;
 }
 
@@ -111,7 +111,7 @@ std::vector<NamedTensor> target_weights(nn::Module& model, const std::vector<std
         best = found;
     return best;
   };
-  return matching(model, match, listed(keys));
+  return matching(model, match, abridged(keys));
 }
 
 std::vector<NamedTensor> target_weights(nn::Module& model, const std::string& pattern) {
