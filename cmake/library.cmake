@@ -67,6 +67,7 @@ function(tendril_isa_objects target isa sources)
   set(isa_target ${target}_${isa})
   add_library(${isa_target} OBJECT ${sources})
   tendril_configure_target(${isa_target})
+  set_target_properties(${isa_target} PROPERTIES UNITY_BUILD OFF)
   # Eigen's own symbols are renamed as well: the linker must never merge two instruction sets.
   target_compile_definitions(${isa_target} PRIVATE TENDRIL_ISA=${isa} TENDRIL_ISA_${isa} Eigen=Eigen_${isa})
   target_compile_options(${isa_target} PRIVATE ${TENDRIL_ISA_FLAGS_${isa}} -O3)

@@ -28,7 +28,9 @@ if(PROJECT_IS_TOP_LEVEL)
   if(TENDRIL_CCACHE)
     foreach(language CXX CUDA)
       if(NOT CMAKE_${language}_COMPILER_LAUNCHER)
-        set(CMAKE_${language}_COMPILER_LAUNCHER ${TENDRIL_CCACHE})
+        # Without this it does not keep what is compiled with a precompiled header.
+        set(CMAKE_${language}_COMPILER_LAUNCHER
+            ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${TENDRIL_CCACHE})
       endif()
     endforeach()
   endif()

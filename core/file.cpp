@@ -15,8 +15,6 @@
 namespace tendril {
 namespace {
 
-std::string errno_text() { return std::generic_category().message(errno); }
-
 // Closes on every path out of a function; a read-only descriptor has nothing to lose on close.
 struct Descriptor {
   int value;
@@ -28,17 +26,19 @@ struct Descriptor {
 size_t regular_file_size(int descriptor, const std::string& path) {
   struct stat info;
   TENDRIL_CHECK(::fstat(descriptor, &info) == 0, "[file] cannot inspect ", path, ": ",
-                errno_text());
+                system_message(errno));
   TENDRIL_CHECK(S_ISREG(info.st_mode), "[file] ", path, " is not a regular file");
   return static_cast<size_t>(info.st_size);
 }
 
 }  // namespace
 
+std::string system_message(int error) { return std::generic_category().message(error); }
+
 std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   // Non-blocking: opening a pipe must not wait for its writer before it can be refused.
   const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  TENDRIL_CHECK(file.value >= 0, "[file] cannot open ", path, ": ", errno_text());
+  TENDRIL_CHECK(file.value >= 0, "[file] cannot open ", path, ": ", system_message(errno));
   std::shared_ptr<MappedFile> result(new MappedFile);
   const size_t size = regular_file_size(file.value, path);
   if (size == 0) return result;  // nothing can be mapped
@@ -47,7 +47,7 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   void* data =
       ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.value, 0);
   TENDRIL_CHECK(data != MAP_FAILED, "[file] cannot map ", path, " (", size,
-                " bytes): ", errno_text());
+                " bytes): ", system_message(errno));
   result->data_ = static_cast<char*>(data);
   result->size_ = size;
   TENDRIL_CHECK(regular_file_size(file.value, path) == size, "[file] ", path,
@@ -65,7 +65,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     temporary_ = path_ + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ < 0) fail("[file] cannot create ", temporary_, ": ", errno_text());
+  if (descriptor_ < 0) fail("[file] cannot create ", temporary_, ": ", system_message(errno));
 }
 
 AtomicFile::~AtomicFile() {
@@ -74,7 +74,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::fail_with_errno(const char* action) const {
-  fail("[file] cannot ", action, " ", path_, ": ", errno_text());
+  fail("[file] cannot ", action, " ", path_, ": ", system_message(errno));
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
@@ -107,9 +107,10 @@ void sync_folder(const std::string& folder) {
   // A folder may be writable but not readable, and some network file systems cannot sync folders:
   // the files themselves are complete then, only the moment of their appearance is not guaranteed.
   if (opened.value < 0 && errno == EACCES) return;
-  TENDRIL_CHECK(opened.value >= 0, "[file] cannot open folder ", folder, ": ", errno_text());
+  TENDRIL_CHECK(opened.value >= 0, "[file] cannot open folder ", folder, ": ",
+                system_message(errno));
   TENDRIL_CHECK(::fsync(opened.value) == 0 || errno == EINVAL || errno == ENOTSUP,
-                "[file] cannot sync folder ", folder, ": ", errno_text());
+                "[file] cannot sync folder ", folder, ": ", system_message(errno));
 }
 
 std::string read_text_file(const std::string& path) {

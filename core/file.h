@@ -11,6 +11,9 @@
 
 namespace tendril {
 
+/// What the system says of a value of errno.
+TENDRIL_API std::string system_message(int error);
+
 /// The bytes of a regular file in memory. The mapping is private: a change in memory (of a tensor
 /// that views it) never reaches the file. Truncating the file while it is mapped is the one thing
 /// that cannot be caught; replacing it by rename, as AtomicFile does, is safe.

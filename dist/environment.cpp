@@ -9,7 +9,7 @@
 namespace tendril::dist {
 namespace {
 
-constexpr auto kTag = "[LaunchEnvironment] ";
+constexpr auto kWhere = "[LaunchEnvironment] ";
 
 std::string text_of(const char* variable) {
   const char* text = std::getenv(variable);
@@ -22,7 +22,7 @@ int to_number(const char* variable, std::string_view text, int least, int most) 
   int number = 0;
   const auto end = text.data() + text.size();
   const auto [stop, status] = std::from_chars(text.data(), end, number);
-  TENDRIL_CHECK(status == std::errc() && stop == end && number >= least && number <= most, kTag,
+  TENDRIL_CHECK(status == std::errc() && stop == end && number >= least && number <= most, kWhere,
                 variable, " must be a whole number from ", least, " to ", most, "; got \"",
                 std::string(text), "\"");
   return number;
@@ -31,7 +31,7 @@ int to_number(const char* variable, std::string_view text, int least, int most) 
 constexpr int kMostRanks = 1 << 24;
 
 int number_of(const char* variable, int least, int most = kMostRanks) {
-  TENDRIL_CHECK(is_set(variable), kTag, variable, " is not set, although the variables that ",
+  TENDRIL_CHECK(is_set(variable), kWhere, variable, " is not set, although the variables that ",
                 "belong with it are");
   return to_number(variable, text_of(variable), least, most);
 }
@@ -86,26 +86,26 @@ int tasks_on_node(const char* variable, int node) {
     if (node - first < nodes) return tasks;
     first += nodes;
   }
-  fail(kTag, variable, " says nothing about node ", node, "; got \"", text, "\"");
+  fail(kWhere, variable, " says nothing about node ", node, "; got \"", text, "\"");
 }
 
 void read_ranks(LaunchEnvironment& environment, const Launcher& launcher) {
   environment.world_size = number_of(launcher.size, 1);
   environment.rank = number_of(launcher.rank, 0);
-  TENDRIL_CHECK(environment.rank < environment.world_size, kTag, launcher.rank, " must be below ",
+  TENDRIL_CHECK(environment.rank < environment.world_size, kWhere, launcher.rank, " must be below ",
                 launcher.size, "; got ", environment.rank, " and ", environment.world_size);
   int local_size = environment.world_size;
   if (launcher.local_size && is_set(launcher.local_size))
     local_size = number_of(launcher.local_size, 1);
   else if (launcher.rank == kSlurm.rank && is_set("SLURM_STEP_TASKS_PER_NODE"))
     local_size = tasks_on_node("SLURM_STEP_TASKS_PER_NODE", number_or("SLURM_NODEID", 0, 0));
-  TENDRIL_CHECK(local_size <= environment.world_size, kTag,
+  TENDRIL_CHECK(local_size <= environment.world_size, kWhere,
                 launcher.local_size ? launcher.local_size : "SLURM_STEP_TASKS_PER_NODE",
                 " must not be above ", launcher.size, "; got ", local_size, " and ",
                 environment.world_size);
   environment.local_world_size = local_size;
   environment.local_rank = number_or(launcher.local_rank, environment.rank % local_size, 0);
-  TENDRIL_CHECK(environment.local_rank < local_size, kTag, launcher.local_rank,
+  TENDRIL_CHECK(environment.local_rank < local_size, kWhere, launcher.local_rank,
                 " must be below the number of ranks of its machine; got ", environment.local_rank,
                 " of ", local_size);
   const int node = environment.rank / local_size;

@@ -1,8 +1,8 @@
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/gradient_norm.h>
-#include <tendril/dist/shard_layout.h>
-#include <tendril/dist/sharding_engine.h>
+#include <tendril/dist/sharding/shard_layout.h>
+#include <tendril/dist/sharding/sharding_engine.h>
 
 #include <algorithm>
 #include <cctype>

@@ -1,8 +1,8 @@
 // Whole states in and out of a sharded model.
 #include <tendril/autograd/functions.h>
 #include <tendril/core/ops/copy.h>
-#include <tendril/dist/shard_layout.h>
-#include <tendril/dist/sharding_engine.h>
+#include <tendril/dist/sharding/shard_layout.h>
+#include <tendril/dist/sharding/sharding_engine.h>
 
 #include <algorithm>
 

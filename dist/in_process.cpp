@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include <tendril/dist/host_group.h>
-#include <tendril/dist/in_process_transport.h>
+#include <tendril/dist/host/host_group.h>
+#include <tendril/dist/host/in_process_transport.h>
 
 namespace tendril::dist {
 namespace {

@@ -1,88 +1,19 @@
 // linear_cross_entropy against hand-checked numbers and against the two ops that it stands for. Its
 // gradients are also checked by test_ops.cpp.
 #include <doctest/doctest.h>
-#include <layer_values.h>
+#include <linear_loss_tools.h>
 
-#include <cmath>
+#include <utility>
 #include <vector>
 
 #include <tendril/autograd/checkpoint.h>
-#include <tendril/autograd/functions.h>
-#include <tendril/autograd/tape.h>
 #include <tendril/core/allocator.h>
 #include <tendril/core/ops/linear_loss.h>
 #include <tendril/core/threads.h>
 
 using namespace tendril;
 using namespace tendril::testing;
-
-namespace {
-
-struct Head {
-  Tensor x, weight, bias, target;  // bias undefined when not wanted
-
-  std::vector<Tensor> leaves() const {
-    return bias.defined() ? std::vector{x, weight, bias} : std::vector{x, weight};
-  }
-};
-
-Head random_head(const Shape& leading, int64_t channels, int64_t vocabulary, bool with_bias,
-                 DType dtype = f32) {
-  Shape shape = leading;
-  shape.push_back(channels);
-  Head head;
-  head.x = leaf(to(randn(shape, f64, RandomKey{1}), dtype));
-  head.weight = leaf(to(randn({vocabulary, channels}, f64, RandomKey{2}), dtype));
-  if (with_bias) head.bias = leaf(to(randn({vocabulary}, f64, RandomKey{3}), dtype));
-  head.target = randint(0, vocabulary, leading, i64, RandomKey{4});
-  return head;
-}
-
-Tensor fused(const Head& head, const CrossEntropyOptions& options = {}) {
-  return linear_cross_entropy(head.x, head.weight, head.target, head.bias, options);
-}
-Tensor from_logits(const Head& head, const CrossEntropyOptions& options = {}) {
-  return cross_entropy(linear(head.x, head.weight, head.bias), head.target, options);
-}
-
-// Value, then gradients. `scale` is the gradient that reaches the loss.
-std::vector<Tensor> both(const Tensor& loss, const Head& head, double scale = 1.0) {
-  std::vector<Tensor> results{loss.detach()};
-  for (Tensor& g : grad({loss}, head.leaves(), {full(loss.shape(), scale, loss.dtype())}))
-    results.push_back(std::move(g));
-  return results;
-}
-
-// The largest difference, relative to the largest number.
-double difference(const Tensor& a, const Tensor& b) {
-  REQUIRE(a.shape() == b.shape());
-  const Values x = a.to_vector<double>(), y = b.to_vector<double>();
-  double worst = 0.0, largest = 1e-30;
-  for (size_t i = 0; i < x.size(); ++i) {
-    worst = std::max(worst, std::abs(x[i] - y[i]));
-    largest = std::max(largest, std::abs(y[i]));
-  }
-  return worst / largest;
-}
-
-void check_close(const std::vector<Tensor>& a, const std::vector<Tensor>& b, double tolerance) {
-  REQUIRE(a.size() == b.size());
-  for (size_t i = 0; i < a.size(); ++i) {
-    CAPTURE(i);
-    CHECK(a[i].dtype() == b[i].dtype());
-    CHECK(difference(a[i], b[i]) <= tolerance);
-  }
-}
-
-Tensor ignore_every(int64_t step, const Tensor& target, int64_t ignored = -100) {
-  std::vector<int64_t> values = target.to_vector<int64_t>();
-  for (size_t i = 0; i < values.size(); i += static_cast<size_t>(step)) values[i] = ignored;
-  return Tensor::from(values, target.shape());
-}
-
-constexpr Reduction kReductions[] = {Reduction::mean, Reduction::sum, Reduction::none};
-
-}  // namespace
+using namespace tendril::testing::linear_loss;
 
 TEST_SUITE("linear_loss") {
   TEST_CASE("one row") {
@@ -197,19 +128,6 @@ TEST_SUITE("linear_loss") {
     check_close(both(checkpoint(run, {head.x}), head), both(from_logits(head), head), 1e-12);
   }
 
-  TEST_CASE("an infinite upstream gradient leaves ignored rows at 0") {
-    Tensor x = randn({2, 4}), weight = randn({5, 4});
-    x.requires_grad_();
-    weight.requires_grad_();
-    const Tensor target = Tensor::from<int64_t>({3, -100}, {2});
-    const Tensor loss = linear_cross_entropy(x, weight, target);
-    const Tensor dx = grad({loss}, {x}, {full({}, INFINITY)})[0];
-    for (int64_t channel = 0; channel < 4; ++channel) {
-      CHECK(!std::isfinite(select(select(dx, 0, 0), 0, channel).item<float>()));
-      CHECK(select(select(dx, 0, 1), 0, channel).item<float>() == 0.0f);
-    }
-  }
-
   TEST_CASE("only what requires grad gets one; nothing is computed when not recording") {
     Head head = random_head({64}, 16, 300, true);
     const auto expected = both(from_logits(head), head);
@@ -234,79 +152,6 @@ TEST_SUITE("linear_loss") {
     const Tensor loss = fused(head);
     CHECK(!loss.requires_grad());
     CHECK(difference(loss, expected[0]) <= 1e-6);
-  }
-
-  TEST_CASE("ignored targets, or all of them") {
-    Head head = random_head({2, 4}, 3, 5, true);
-    head.target = ignore_every(1, head.target, -1);
-    for (const Reduction reduction : kReductions) {
-      const auto results = both(fused(head, {.ignore_index = -1, .reduction = reduction}), head);
-      for (const Tensor& result : results)
-        check_near(result, Values(static_cast<size_t>(result.numel()), 0.0), 0);
-    }
-    // What an ignored row holds does not reach anything.
-    const Tensor x = leaf(floats({1, kNan, 1}, {3, 1})), weight = leaf(floats({0, 0}, {2, 1}));
-    const Tensor loss = linear_cross_entropy(x, weight, Tensor::from<int64_t>({0, -100, 1}, {3}));
-    check_near(loss, {0.6931472}, 1e-7);
-    loss.backward();
-    check_near(x.grad(), {0, 0, 0}, 0);
-    check_near(weight.grad(), {0, 0}, 1e-9);
-  }
-
-  TEST_CASE("no rows, no channels, no classes") {
-    const Tensor none = Tensor::from<int64_t>({}, {0});
-    const Tensor x = leaf(zeros({0, 3})), weight = leaf(zeros({5, 3}));
-    const Tensor loss = linear_cross_entropy(x, weight, none);
-    CHECK(loss.item<double>() == 0.0);
-    loss.backward();
-    CHECK(x.grad().shape() == Shape{0, 3});
-    check_near(weight.grad(), Values(15, 0.0), 0);
-    const Tensor target = Tensor::from<int64_t>({1}, {1});
-    check_near(linear_cross_entropy(zeros({1, 0}), zeros({2, 0}), target), {0.6931472}, 1e-7);
-    const Tensor ignored = Tensor::from<int64_t>({-100}, {1});
-    CHECK(linear_cross_entropy(zeros({1, 3}), zeros({0, 3}), ignored).item<double>() == 0.0);
-  }
-
-  TEST_CASE("large and infinite logits") {
-    const Tensor x = leaf(floats({1e4, 0, 1e4, 0, 1e4, 9999}, {3, 2})), weight = eye(2);
-    const Tensor loss = linear_cross_entropy(x, weight, Tensor::from<int64_t>({0, 1, 0}, {3}), {},
-                                             {.reduction = Reduction::none});
-    check_near(loss, {0, 1e4, 0.3132617}, 1e-6);
-    loss.backward(ones({3}));
-    check_near(x.grad(), {0, 0, 1, -1, -0.2689414, 0.2689414}, 1e-6);
-    // A bias of -inf takes a class out.
-    const Tensor y = leaf(zeros({1, 3})), bias = floats({0, -kInf, 0}, {3});
-    const Tensor two = linear_cross_entropy(y, eye(3), Tensor::from<int64_t>({2}, {1}), bias);
-    check_near(two, {0.6931472}, 1e-7);
-    two.backward();
-    check_near(y.grad(), {0.5, 0, -0.5}, 1e-7);
-    const Tensor only = floats({-kInf, -kInf, 0}, {3});
-    const Tensor certain = linear_cross_entropy(y, eye(3), Tensor::from<int64_t>({2}, {1}), only);
-    CHECK(certain.item<double>() == 0.0);
-    CHECK(linear_cross_entropy(y.detach(), eye(3), Tensor::from<int64_t>({1}, {1}), bias)
-              .item<double>() == kInf);
-  }
-
-  TEST_CASE("a logit that is NaN makes loss and gradients NaN, whoever else is") {
-    const double nan = std::nan("");
-    for (const std::vector<double>& logits :
-         {std::vector<double>{1, nan, nan}, {1, 2, nan}, {nan, 1, 2}, {nan, nan, nan}}) {
-      Head head;
-      head.x = leaf(ones({1, 1}, f64));
-      head.weight = leaf(Tensor::from(logits, {3, 1}));
-      head.target = zeros({1}, i64);
-      for (const Tensor& result : both(fused(head), head))
-        for (const double value : result.to_vector<double>()) CHECK(std::isnan(value));
-    }
-  }
-
-  TEST_CASE("a confident prediction keeps its digits") {
-    // p of the target is 1 - 2.06e-9.
-    const Tensor x = leaf(floats({20, 0}, {1, 2}));
-    const Tensor loss = linear_cross_entropy(x, eye(2), Tensor::from<int64_t>({0}, {1}));
-    check_near(loss, {2.0611536e-9}, 1e-14);
-    loss.backward();
-    check_near(x.grad(), {-2.0611536e-9, 2.0611536e-9}, 1e-14);
   }
 
   TEST_CASE("16-bit operands: the loss is f32, and so are the logits and the sums") {
@@ -378,28 +223,5 @@ TEST_SUITE("linear_loss") {
     };
     CHECK(peak({}) < logits / 3);
     CHECK(peak({.reduction = Reduction::none}) < logits / 3);
-  }
-
-  TEST_CASE("errors name the op and what does not fit") {
-    const Tensor x = zeros({2, 3}), weight = zeros({5, 3}), good = zeros({2}, i64);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(x, zeros({5, 4}), good),
-                         doctest::Contains("[linear_cross_entropy] needs x (..., C)"), Error);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(x, weight, zeros({3}, i64)),
-                         doctest::Contains("shapes do not fit"), Error);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(x, weight, zeros({2})),
-                         doctest::Contains("i64 or i32 targets"), Error);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(x, weight, good, zeros({4})),
-                         doctest::Contains("the bias must be (V)"), Error);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(x, weight, full({2}, 5, i64)),
-                         doctest::Contains("target out of range"), Error);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(zeros({2, 3}, i64), weight, good),
-                         doctest::Contains("floating-point"), Error);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(x, zeros({5, 3}, i32), good),
-                         doctest::Contains("floating-point weight"), Error);
-    CHECK_THROWS_WITH_AS(linear_cross_entropy(x, weight, good, {}, {.label_smoothing = 1.5}),
-                         doctest::Contains("label_smoothing"), Error);
-    CHECK_THROWS_WITH_AS(
-        ops::linear_cross_entropy(x, weight, good, {}, {.reduction = Reduction::none}, {.x = true}),
-        doctest::Contains("Reduction::mean or sum"), Error);
   }
 }

@@ -1,4 +1,5 @@
 #include <tendril/core/log.h>
+#include <tendril/core/name_pattern.h>
 #include <tendril/nn/linear.h>
 #include <tendril/nn/models/gpt2.h>
 #include <tendril/trainer/target_modules.h>
@@ -6,7 +7,6 @@
 #include <algorithm>
 #include <functional>
 #include <optional>
-#include <regex>
 
 namespace tendril {
 namespace {
@@ -18,10 +18,13 @@ bool is_linear(const nn::Module& module) {
          dynamic_cast<const nn::models::Conv1D*>(&module);
 }
 
-std::optional<std::regex> compiled(const std::string& text) {
+constexpr const char* kKey = "optim_target_modules";
+
+// A part of a name need not be an expression.
+std::optional<NamePattern> pattern_of(const std::string& text) {
   try {
-    return std::regex(text);
-  } catch (const std::regex_error&) {
+    return NamePattern(kKey, text);
+  } catch (const Error&) {
     return {};
   }
 }
@@ -31,21 +34,21 @@ enum class Match { none, name, expression };
 
 class Key {
  public:
-  explicit Key(const std::string& text) : text_(text), expression_(compiled(text)) {}
+  explicit Key(const std::string& text) : text_(text), expression_(pattern_of(text)) {}
   Match match(const std::string& path) const {
     if (path.find(text_) != std::string::npos) return Match::name;
-    return expression_ && std::regex_match(path, *expression_) ? Match::expression : Match::none;
+    return expression_ && expression_->matches(path) ? Match::expression : Match::none;
   }
 
  private:
   std::string text_;
-  std::optional<std::regex> expression_;
+  std::optional<NamePattern> expression_;
 };
 
 using Matcher = std::function<Match(const std::string& path)>;
 
 // "a, b, c and 9 more"
-std::string listed(const std::vector<std::string>& names) {
+std::string abridged(const std::vector<std::string>& names) {
   constexpr size_t kShown = 40;
   std::string text;
   for (size_t i = 0; i < std::min(names.size(), kShown); ++i)
@@ -80,7 +83,7 @@ std::vector<NamedTensor> matching(nn::Module& model, const Matcher& match,
   }
   TENDRIL_CHECK(!targets.empty(), "[optim_target_modules] ", wanted,
                 weights.empty() ? " matches no linear layer" : " matches frozen layers only",
-                "; the model has ", listed(layers));
+                "; the model has ", abridged(layers));
   return targets;
 }
 
@@ -108,16 +111,14 @@ std::vector<NamedTensor> target_weights(nn::Module& model, const std::vector<std
         best = found;
     return best;
   };
-  return matching(model, match, listed(keys));
+  return matching(model, match, abridged(keys));
 }
 
 std::vector<NamedTensor> target_weights(nn::Module& model, const std::string& pattern) {
   if (is_all_linear(pattern)) return all_linear(model);
-  const std::optional<std::regex> expression = compiled(pattern);
-  TENDRIL_CHECK(expression, "[optim_target_modules] \"", pattern,
-                "\" is no regular expression (ECMAScript)");
+  const NamePattern expression(kKey, pattern);
   const auto match = [&](const std::string& path) {
-    return std::regex_match(path, *expression) ? Match::expression : Match::none;
+    return expression.matches(path) ? Match::expression : Match::none;
   };
   return matching(model, match, pattern);
 }

@@ -11,7 +11,7 @@ namespace {
 
 // 8-bit state: one byte, and an f32 scale per block of 256.
 constexpr double kQuantized = 1.0 + 4.0 / 256.0;
-constexpr double kBitsPerByte = 8.0, kGiga = 1e9;
+constexpr double kBitsPerByte = 8.0, kGigabit = 1e9;
 
 template <class T>
 T pick(const char* what, const std::map<std::string, T>& table, const std::string& name) {
@@ -89,7 +89,7 @@ double ring_seconds(const EstimateOptions& o, double bytes, bool leaves_machine)
     if (o.network_gbps <= 0) return -1;
     speed = speed > 0 ? std::min(speed, o.network_gbps) : o.network_gbps;
   }
-  return speed > 0 ? bytes * kBitsPerByte / (speed * kGiga) : -1;
+  return speed > 0 ? bytes * kBitsPerByte / (speed * kGigabit) : -1;
 }
 
 }  // namespace
@@ -133,7 +133,7 @@ Estimate estimate(const std::string& strategy, const EstimateOptions& options) {
   // All ranks of a machine share its network.
   const bool is_known = result.seconds >= 0 && o.network_gbps > 0;
   result.seconds = is_known ? result.seconds + result.wire_between * parts * kBitsPerByte /
-                                                   (o.network_gbps * kGiga)
+                                                   (o.network_gbps * kGigabit)
                             : -1;
   return result;
 }

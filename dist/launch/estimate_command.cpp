@@ -14,7 +14,7 @@
 namespace tendril::launch {
 namespace {
 
-constexpr double kGiga = 1e9;
+constexpr double kGigabyte = 1e9;
 
 struct Request {
   std::string params, model, dtype = "bf16", reduce_dtype, optimizer = "adamw";
@@ -113,7 +113,7 @@ std::string fixed(double value, int digits) {
   return text.str();
 }
 
-std::string gigabytes(double bytes) { return fixed(bytes / kGiga, 2); }
+std::string gigabytes(double bytes) { return fixed(bytes / kGigabyte, 2); }
 
 std::string heading(const Request& request) {
   const EstimateOptions& o = request.options;

@@ -1,8 +1,8 @@
 #include <tendril/dist/mpi/mpi_group.h>
 
-#include <tendril/dist/host_group.h>
+#include <tendril/dist/host/host_group.h>
+#include <tendril/dist/host/watched_transport.h>
 #include <tendril/dist/mpi/mpi_transport.h>
-#include <tendril/dist/watched_transport.h>
 
 namespace tendril::dist {
 

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include <tendril/core/error.h>
-#include <tendril/dist/rank_names.h>
+#include <tendril/dist/host/rank_names.h>
 
 namespace tendril::dist::mpi {
 namespace {

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include <tendril/dist/transport.h>
+#include <tendril/dist/host/transport.h>
 
 namespace tendril::dist::mpi {
 

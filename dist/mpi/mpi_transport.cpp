@@ -2,7 +2,7 @@
 
 #include <functional>
 
-#include <tendril/dist/blocks.h>
+#include <tendril/dist/host/blocks.h>
 
 namespace tendril::dist::mpi {
 namespace {

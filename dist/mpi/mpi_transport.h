@@ -1,8 +1,8 @@
 // Private to dist: what a HostGroup needs, in messages of an MPI Runtime.
 #pragma once
 
+#include <tendril/dist/host/transport.h>
 #include <tendril/dist/mpi/mpi_runtime.h>
-#include <tendril/dist/transport.h>
 
 namespace tendril::dist::mpi {
 

@@ -49,7 +49,7 @@ ncclRedOp_t reduction_of(ReduceOp op) {
 
 cudaStream_t handle(void* stream) { return static_cast<cudaStream_t>(stream); }
 
-char* bytes_of(const Tensor& tensor) { return static_cast<char*>(tensor.raw_data()); }
+char* address_of(const Tensor& tensor) { return static_cast<char*>(tensor.raw_data()); }
 
 bool are_even(const std::vector<int64_t>& counts) {
   return std::all_of(counts.begin(), counts.end(),
@@ -77,7 +77,7 @@ void NcclCalls::reduce_scatter(const Piece& piece, ReduceOp op) const {
                "ncclReduceScatter");
     return;
   }
-  const char* next = bytes_of(piece.whole);
+  const char* next = address_of(piece.whole);
   for (int root = 0; root < size_; ++root) {
     const int64_t count = piece.counts[static_cast<size_t>(root)];
     if (count == 0) continue;
@@ -100,11 +100,11 @@ void NcclCalls::all_gather(const Piece& piece) const {
         "ncclAllGather");
     return;
   }
-  char* next = bytes_of(piece.whole);
+  char* next = address_of(piece.whole);
   for (int root = 0; root < size_; ++root) {
     const int64_t bytes = piece.counts[static_cast<size_t>(root)] * element;
     if (bytes == 0) continue;
-    check_nccl(ncclBroadcast(root == rank_ ? bytes_of(piece.part) : next, next,
+    check_nccl(ncclBroadcast(root == rank_ ? address_of(piece.part) : next, next,
                              static_cast<size_t>(bytes), ncclUint8, root, comm_, handle(stream_)),
                "ncclBroadcast");
     next += bytes;
@@ -121,13 +121,13 @@ void NcclCalls::broadcast(const Tensor& tensor, int root) const {
 
 void NcclCalls::gather(const Piece& piece, int root) const {
   const int64_t element = size_of(piece.part.dtype());
-  if (rank_ != root) return send_bytes(bytes_of(piece.part), piece.part.nbytes(), root);
-  char* next = bytes_of(piece.whole);
+  if (rank_ != root) return send_bytes(address_of(piece.part), piece.part.nbytes(), root);
+  char* next = address_of(piece.whole);
   for (int from = 0; from < size_; ++from) {
     const int64_t bytes = piece.counts[static_cast<size_t>(from)] * element;
-    const bool is_there = from == rank_ && next == bytes_of(piece.part);
+    const bool is_there = from == rank_ && next == address_of(piece.part);
     if (!is_there) recv_bytes(next, bytes, from);
-    if (!is_there && from == rank_) send_bytes(bytes_of(piece.part), bytes, rank_);
+    if (!is_there && from == rank_) send_bytes(address_of(piece.part), bytes, rank_);
     next += bytes;
   }
 }
@@ -135,8 +135,8 @@ void NcclCalls::gather(const Piece& piece, int root) const {
 void NcclCalls::all_to_all(const Tensor& output, const std::vector<int64_t>& output_counts,
                            const Tensor& input, const std::vector<int64_t>& input_counts) const {
   const int64_t element = size_of(input.dtype());
-  const char* next_out = bytes_of(input);
-  char* next_in = bytes_of(output);
+  const char* next_out = address_of(input);
+  char* next_in = address_of(output);
   for (size_t peer = 0; peer < input_counts.size(); ++peer) {
     const int64_t sent = input_counts[peer] * element, received = output_counts[peer] * element;
     send_bytes(next_out, sent, static_cast<int>(peer));
@@ -147,11 +147,11 @@ void NcclCalls::all_to_all(const Tensor& output, const std::vector<int64_t>& out
 }
 
 void NcclCalls::send(const Tensor& tensor, int to) const {
-  send_bytes(bytes_of(tensor), tensor.nbytes(), to);
+  send_bytes(address_of(tensor), tensor.nbytes(), to);
 }
 
 void NcclCalls::recv(const Tensor& tensor, int from) const {
-  recv_bytes(bytes_of(tensor), tensor.nbytes(), from);
+  recv_bytes(address_of(tensor), tensor.nbytes(), from);
 }
 
 void NcclCalls::send_bytes(const char* data, int64_t bytes, int to) const {

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include <tendril/core/cuda.h>
-#include <tendril/dist/monitor.h>
 #include <tendril/dist/nccl/nccl_communicator.h>
 #include <tendril/dist/process_group.h>
+#include <tendril/dist/store/monitor.h>
 
 namespace tendril::dist {
 

@@ -13,13 +13,13 @@ work=$build/consumers/$way
 
 fail() { echo "consumer $way: $*" >&2; exit 1; }
 
-# The library is compiled again, without optimisation and instruction set variants to save time. Paths
-# relative to the build folder make both ways ask ccache for the same objects.
+# The library is compiled again: without optimisation and instruction set variants and with several files as
+# one, to save time. Paths relative to the build folder make both ways ask ccache for the same objects.
 export CCACHE_BASEDIR=/ CCACHE_NOHASHDIR=1
 rm -rf "$work"
 mkdir -p "$build/consumers"  # the three may start in any order
 options=(-G Ninja -S "$here/$way" -B "$work/build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=
-         -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DTENDRIL_ISA_VARIANTS=OFF)
+         -DCMAKE_EXPORT_COMPILE_COMMANDS=ON -DTENDRIL_ISA_VARIANTS=OFF -DCMAKE_UNITY_BUILD=ON)
 if command -v ccache > /dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 case $way in
   find_package)

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include <tendril/dist/monitor.h>
+#include <tendril/dist/store/monitor.h>
 
 #include "dist/child_process.h"
 #include "test_tools.h"

@@ -13,7 +13,7 @@
 #include <tendril/autograd/functions.h>
 #include <tendril/core/creation.h>
 #include <tendril/dist/environment.h>
-#include <tendril/dist/store_server.h>
+#include <tendril/dist/store/store_server.h>
 
 #include "cuda_tools.h"
 #include "dist/child_process.h"

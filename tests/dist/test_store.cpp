@@ -6,9 +6,9 @@
 #include <random>
 #include <thread>
 
-#include <tendril/dist/store.h>
-#include <tendril/dist/store_address.h>
-#include <tendril/dist/store_server.h>
+#include <tendril/dist/store/store.h>
+#include <tendril/dist/store/store_address.h>
+#include <tendril/dist/store/store_server.h>
 
 #include "test_tools.h"
 

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include <tendril/dist/watched_transport.h>
+#include <tendril/dist/host/watched_transport.h>
 
 #include "test_tools.h"
 

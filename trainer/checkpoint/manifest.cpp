@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <system_error>
 #include <vector>
 
 #include <tendril/core/crc32c.h>
@@ -22,8 +21,6 @@ namespace {
 
 constexpr const char* kFormat = "tendril checkpoint";
 constexpr int64_t kVersion = 1;
-
-std::string reason(int error) { return std::generic_category().message(error); }
 
 std::string hex(uint32_t value) {
   char text[9];
@@ -139,7 +136,7 @@ Manifest record_and_sync(const fs::path& folder) try {
     if (file.error() == 0) record = file.record();
     if (file.error() == 0) file.sync();
     TENDRIL_CHECK(file.error() == 0, "[checkpoint] cannot read back and sync ",
-                  entry.path().string(), ": ", reason(file.error()));
+                  entry.path().string(), ": ", system_message(file.error()));
     result.files[entry.path().lexically_relative(folder).generic_string()] = record;
   }
   return result;
@@ -160,7 +157,7 @@ std::string file_fault(const fs::path& path, const FileRecord& expected) {
     if (const std::string fault = size_fault(file.bytes()); !fault.empty()) return fault;
   FileRecord record;
   if (file.error() == 0) record = file.record();
-  if (file.error() != 0) return "cannot be read: " + reason(file.error());
+  if (file.error() != 0) return "cannot be read: " + system_message(file.error());
   if (const std::string fault = size_fault(record.bytes); !fault.empty()) return fault;
   if (record.crc32c == expected.crc32c) return "";
   return "checksum " + hex(record.crc32c) + " instead of " + hex(expected.crc32c);

@@ -8,19 +8,17 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <regex>
 #include <string>
 #include <system_error>
 
 #include <tendril/core/error.h>
 #include <tendril/core/file.h>
 #include <tendril/core/log.h>
+#include <tendril/core/name_pattern.h>
 
 namespace tendril::detail {
 namespace fs = std::filesystem;
 namespace {
-
-std::string reason(int error) { return std::generic_category().message(error); }
 
 // Never used before by this process; a killed one with the same process id may have left it.
 fs::path partial_name(const fs::path& target) {
@@ -30,8 +28,8 @@ fs::path partial_name(const fs::path& target) {
 }
 
 bool is_partial_name(const std::string& name) {
-  static const std::regex kPartial(R"(\..+\.partial-\d+-\d+)");
-  return std::regex_match(name, kPartial);
+  static const NamePattern kPartial("checkpoint", R"(\..+\.partial-\d+-\d+)");
+  return kPartial.matches(name);
 }
 
 std::string folder_of(const fs::path& path) {
@@ -86,7 +84,7 @@ PartialFolder::PartialFolder(fs::path target) : target_(std::move(target)) {
     path_ = partial_name(target_);
     if (::mkdir(path_.c_str(), 0777) != 0) {
       if (errno == EEXIST) continue;
-      fail("[checkpoint] cannot make folder ", path_.string(), ": ", reason(errno));
+      fail("[checkpoint] cannot make folder ", path_.string(), ": ", system_message(errno));
     }
     lock_ = std::make_unique<FolderLock>(path_);
     const FolderLock::State state = lock_->state();
@@ -105,7 +103,7 @@ void PartialFolder::publish() {
   if (::rename(path_.c_str(), target_.c_str()) != 0) {
     TENDRIL_CHECK(errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR,
                   "[checkpoint] cannot rename ", path_.string(), " to ", target_.string(), ": ",
-                  reason(errno));
+                  system_message(errno));
     old = replace_folder(path_, target_);
   }
   path_.clear();  // from here on it is not ours to remove
@@ -121,17 +119,18 @@ fs::path replace_folder(const fs::path& from, const fs::path& to, bool may_excha
       return from;
     TENDRIL_CHECK(errno == EINVAL || errno == ENOSYS || errno == ENOTSUP,
                   "[checkpoint] cannot exchange ", from.string(), " and ", to.string(), ": ",
-                  reason(errno));
+                  system_message(errno));
   }
 #endif
   const FolderLock lock(to);  // the old folder must last until the new one has its name
   fs::path aside;
   if (const int error = step_aside(to, aside))
-    fail("[checkpoint] cannot rename ", to.string(), ": ", reason(error));
+    fail("[checkpoint] cannot rename ", to.string(), ": ", system_message(error));
   if (::rename(from.c_str(), to.c_str()) != 0) {
     const int error = errno;
     const bool restored = ::rename(aside.c_str(), to.c_str()) == 0;
-    fail("[checkpoint] cannot rename ", from.string(), " to ", to.string(), ": ", reason(error),
+    fail("[checkpoint] cannot rename ", from.string(), " to ", to.string(), ": ",
+         system_message(error),
          restored ? "" : "; the folder that had this name is now " + aside.string());
   }
   return aside;
@@ -142,7 +141,8 @@ void remove_checkpoint(const fs::path& folder) {
   fs::path aside;
   const int error = step_aside(folder, aside);
   if (error == ENOENT) return;
-  TENDRIL_CHECK(error == 0, "[checkpoint] cannot remove ", folder.string(), ": ", reason(error));
+  TENDRIL_CHECK(error == 0, "[checkpoint] cannot remove ", folder.string(), ": ",
+                system_message(error));
   // The name goes before the files do, after a power cut too.
   sync_folder(folder_of(folder));
   remove_or_warn(aside);

@@ -4,9 +4,9 @@
 #include <cerrno>
 #include <csignal>
 #include <mutex>
-#include <system_error>
 
 #include <tendril/core/error.h>
+#include <tendril/core/file.h>
 
 namespace tendril {
 namespace {
@@ -39,7 +39,7 @@ bool is_ours(const struct sigaction& action) {
 void install(Caught& one) {
   TENDRIL_CHECK(::sigaction(one.signal, nullptr, &one.previous) == 0,
                 "[stop_signal] cannot read the handler of signal ", one.signal, ": ",
-                std::generic_category().message(errno));
+                system_message(errno));
   if (!(one.previous.sa_flags & SA_SIGINFO) && one.previous.sa_handler == SIG_IGN) return;
   struct sigaction ours = {};
   ours.sa_handler = tendril_note_stop_signal;

@@ -11,7 +11,7 @@ namespace {
 
 using dist::ShardingStrategy;
 
-constexpr ShardingStrategy kStrategies[] = {
+constexpr ShardingStrategy kByNumber[] = {
     ShardingStrategy::full_shard, ShardingStrategy::shard_grad_op, ShardingStrategy::no_shard,
     ShardingStrategy::hybrid_shard, ShardingStrategy::hybrid_shard_zero2};
 
@@ -88,10 +88,10 @@ void FsdpReader::read_strategy() {
   std::optional<ShardingStrategy> strategy = request_.words.strategy;
   const auto index = keys_.choice("sharding_strategy", {"FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD",
                                                         "HYBRID_SHARD", "HYBRID_SHARD_ZERO2"});
-  if (index && strategy && *strategy != kStrategies[*index])
-    problems_.add("sharding_strategy is ", name(kStrategies[*index]), ", but fsdp says ",
+  if (index && strategy && *strategy != kByNumber[*index])
+    problems_.add("sharding_strategy is ", name(kByNumber[*index]), ", but fsdp says ",
                   name(*strategy));
-  if (index) strategy = kStrategies[*index];
+  if (index) strategy = kByNumber[*index];
   ShardingStrategy& result = plan_.options.strategy;
   result = strategy.value_or(ShardingStrategy::full_shard);
 

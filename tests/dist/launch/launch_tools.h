@@ -1,6 +1,7 @@
 // A made-up machine, and short ways to a configuration and a plan.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,18 @@ inline Machine gpu_machine(int gpus) {
 inline std::string fixture(const std::string& name) {
   return std::string(TENDRIL_SOURCE_DIR) + "/tests/dist/launch/" + name;
 }
+
+/// The folder that deepspeed_file.yaml names its file from.
+class InFixtures {
+ public:
+  InFixtures() : before_(std::filesystem::current_path()) {
+    std::filesystem::current_path(fixture(""));
+  }
+  ~InFixtures() { std::filesystem::current_path(before_); }
+
+ private:
+  std::filesystem::path before_;
+};
 
 /// Words after --config_file and a file with this text.
 inline LaunchConfig config_of(const std::string& yaml, Words words = {},

@@ -5,23 +5,17 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <system_error>
 
 #include <tendril/core/error.h>
 #include <tendril/core/file.h>
 
 namespace tendril {
-namespace {
-
-std::string errno_text() { return std::generic_category().message(errno); }
-
-}  // namespace
 
 AppendFile::AppendFile(std::string path, Mode mode) : path_(std::move(path)) {
   make_folders(std::filesystem::path(path_).parent_path().string());
   const int only_new = mode == Mode::create_new ? O_EXCL : 0;
   descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | only_new, 0666);
-  TENDRIL_CHECK(descriptor_ >= 0, "[reporter] cannot open ", path_, ": ", errno_text());
+  TENDRIL_CHECK(descriptor_ >= 0, "[reporter] cannot open ", path_, ": ", system_message(errno));
 }
 
 AppendFile::~AppendFile() {
@@ -32,7 +26,7 @@ void AppendFile::write(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    TENDRIL_CHECK(written >= 0, "[reporter] cannot write to ", path_, ": ", errno_text());
+    TENDRIL_CHECK(written >= 0, "[reporter] cannot write to ", path_, ": ", system_message(errno));
     bytes.remove_prefix(static_cast<size_t>(written));
   }
 }

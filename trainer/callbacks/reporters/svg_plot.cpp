@@ -11,7 +11,7 @@ namespace tendril {
 namespace {
 
 // The picture in its own units, and the field inside of the axes.
-constexpr double kWidth = 640, kHeight = 260;
+constexpr double kPlotWidth = 640, kPlotHeight = 260;
 constexpr double kLeft = 64, kRight = 628, kTop = 12, kBottom = 228;
 constexpr size_t kPointsPerSeries = 400;
 // Few points are shown as dots; of many the line is enough, and a dot appears under the pointer.
@@ -142,8 +142,9 @@ std::string svg_plot(const Plot& plot) {
   const Axes axes = axes_of(plot);
   const std::string title = html_escaped(plot.title);
   std::string html = "<figure>\n<figcaption>" + title + "</figcaption>\n" + legend(plot) +
-                     "<svg viewBox=\"0 0 " + short_number(kWidth) + " " + short_number(kHeight) +
-                     "\" role=\"img\" aria-label=\"" + title + " by step\">\n" + grid(axes);
+                     "<svg viewBox=\"0 0 " + short_number(kPlotWidth) + " " +
+                     short_number(kPlotHeight) + "\" role=\"img\" aria-label=\"" + title +
+                     " by step\">\n" + grid(axes);
   for (size_t i = 0; i < plot.series.size(); ++i) html += line_and_dots(plot.series[i], i, axes);
   return html + "</svg>\n</figure>\n";
 }
