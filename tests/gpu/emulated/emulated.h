@@ -64,6 +64,15 @@ unsigned char* dynamic_shared();
 unsigned char* shared_at(uint32_t address, size_t bytes);
 uint32_t shared_address(const void* pointer);
 
+/// cp.async of the running thread: `bytes` (4, 8 or 16, to which both addresses must be aligned) of
+/// which those from `valid` on become 0. In every second block the copy happens at once, in the
+/// others as late as it may: in the wait for its group.
+void copy_async(void* to, const void* from, size_t bytes, size_t valid);
+/// Closes the group of this thread's copies since the last one.
+void commit_copies();
+/// Waits until at most `pending` groups of this thread are unfinished.
+void wait_copies(size_t pending);
+
 /// Stops the running kernel with an error that the next check of the host reports. In kernels only.
 [[noreturn]] void trap(const char* what);
 
