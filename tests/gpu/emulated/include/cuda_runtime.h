@@ -24,11 +24,6 @@
 // Blocks run wholly on one OS thread. launches.cpp has each block begin with a pattern in it.
 #define __shared__ static thread_local
 
-#define threadIdx (::emulated::here().thread)
-#define blockIdx (::emulated::here().block)
-#define blockDim (::emulated::here().block_size)
-#define gridDim (::emulated::here().grid_size)
-
 // ---------------------------------------------------------------- launches
 
 namespace emulated {
