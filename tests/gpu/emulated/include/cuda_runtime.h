@@ -1,7 +1,7 @@
 // The CUDA runtime as far as Tendril's device code uses it, for the emulated GPU.
 #pragma once
 
-#include <cmath>
+#include <math.h>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
