@@ -17,8 +17,8 @@ SharedLibrary::SharedLibrary(const char* op, const std::vector<std::string>& can
       name_ = candidate;
       return;
     }
-    const char* reason = dlerror();
-    tried += "\n  " + candidate + ": " + (reason ? reason : "no reason given");
+    const char* reason = dlerror();  // begins with the name
+    tried += "\n  " + (reason ? std::string(reason) : candidate);
   }
   fail("[", op, "] none of these shared libraries can be opened:", tried, "\n", advice);
 }
