@@ -81,8 +81,15 @@ void wait_copies(size_t pending);
 /// must pass through here, with everything that it reads captured by value.
 void submit(cudaStream_t stream, std::function<void()> work);
 
-/// Queues a kernel; its arguments were copied by value into `kernel_of_one_thread`.
+/// What launches.cpp adds to kernels: after each `__shared__` variable, which is then filled with a
+/// pattern once per block, and where `__launch_bounds__` is given.
+void declare_shared(void* variable, size_t bytes);
+void check_bounds(unsigned most_threads);
+
+/// Queues a kernel; its arguments were copied by value into `kernel_of_one_thread`. `identity` is
+/// the kernel's address, by which cudaFuncSetAttribute may have allowed it more than 48 KiB of
+/// dynamic shared memory.
 void launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            std::function<void()> kernel_of_one_thread);
+            std::function<void()> kernel_of_one_thread, const void* identity = nullptr);
 
 }  // namespace emulated
