@@ -49,7 +49,10 @@ function(tendril_cuda_sources target folder)
   target_sources(${target} PRIVATE ${sources})
   target_compile_definitions(${target} PRIVATE TENDRIL_WITH_CUDA)
   tendril_cuda_options(${target})
-  target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+  # cuBLASLt is not linked: this opens it when it is needed, from the toolkit's folder if nowhere else.
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/core/cuda/cublaslt.cu PROPERTIES
+                              COMPILE_DEFINITIONS TENDRIL_CUDA_LIBRARY_DIR="${CUDAToolkit_LIBRARY_DIR}")
   set(hopper ${CMAKE_CUDA_ARCHITECTURES})
   list(FILTER hopper INCLUDE REGEX "^90")
   if(hopper AND hopper_sources)
