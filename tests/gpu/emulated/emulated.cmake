@@ -46,3 +46,11 @@ function(tendril_emulated_sources target folder sources)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:tendril_emulator>)
   endif()
 endfunction()
+
+# The kernels of tests/test_emulated_gpu.cpp.
+tendril_rewrite_launches(${TENDRIL_EMULATOR}/samples.cu samples)
+add_library(tendril_emulated_samples OBJECT EXCLUDE_FROM_ALL ${samples})
+target_compile_features(tendril_emulated_samples PRIVATE cxx_std_20)
+target_compile_options(tendril_emulated_samples PRIVATE -Wall -Wextra -O1)
+set_target_properties(tendril_emulated_samples PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_include_directories(tendril_emulated_samples PRIVATE ${TENDRIL_EMULATOR} ${TENDRIL_EMULATOR}/include)
