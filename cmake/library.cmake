@@ -29,6 +29,10 @@ function(tendril_configure_target target)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)
 endfunction()
 
+if(TENDRIL_EMULATED_CUDA)
+  include(tests/gpu/emulated/emulated.cmake)
+endif()
+
 # Compiles all .cu files below the folder into `target`; those named *.sm90a.cu, for instructions that only
 # compute capability 9.0 has, for that one alone.
 function(tendril_cuda_sources target folder)
@@ -36,6 +40,9 @@ function(tendril_cuda_sources target folder)
   set(hopper_sources ${sources})
   list(FILTER hopper_sources INCLUDE REGEX "\\.sm90a\\.cu$")
   list(FILTER sources EXCLUDE REGEX "\\.sm90a\\.cu$")
+  if(TENDRIL_EMULATED_CUDA AND sources)
+    tendril_emulated_sources(${target} ${folder} "${sources}")
+  endif()
   if(NOT TENDRIL_HAVE_CUDA OR NOT sources)
     return()
   endif()

@@ -12,23 +12,25 @@
 
 #include "include/vector_types.h"
 
+// Those of the running thread; outside of kernels they mean nothing.
+extern constinit thread_local uint3 threadIdx, blockIdx;
+extern constinit thread_local dim3 blockDim, gridDim;
+
 namespace emulated {
 
-/// The running thread of the running block. threadIdx, blockIdx, blockDim, gridDim are macros over
-/// it. There is none outside of kernels.
+/// The running thread of the running block.
 struct Coordinates {
   uint3 thread, block;
   dim3 block_size, grid_size;
 };
 
 namespace detail {
-extern constinit thread_local Coordinates* current;
 /// Posts `size` bytes for this lane and waits for the others of the warp; returns 32 slots of
 /// `size` bytes, valid until the lane's next call.
 const unsigned char* exchange_bytes(const void* mine, size_t size, std::source_location place);
 }  // namespace detail
 
-inline Coordinates& here() { return *detail::current; }
+inline Coordinates here() { return {threadIdx, blockIdx, blockDim, gridDim}; }
 
 /// Of the warp, 0 to 31, from the linear thread index.
 int lane();
@@ -84,7 +86,7 @@ void submit(cudaStream_t stream, std::function<void()> work);
 /// What launches.cpp adds to kernels: after each `__shared__` variable, which is then filled with a
 /// pattern once per block, and where `__launch_bounds__` is given.
 void declare_shared(void* variable, size_t bytes);
-void check_bounds(unsigned most_threads);
+void check_bounds(unsigned most_threads, unsigned least_blocks = 0);
 
 /// Queues a kernel; its arguments were copied by value into `kernel_of_one_thread`. `identity` is
 /// the kernel's address, by which cudaFuncSetAttribute may have allowed it more than 48 KiB of

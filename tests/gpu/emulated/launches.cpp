@@ -218,7 +218,7 @@ class Rewriter {
   void launch_bounds() {
     const size_t open = after_space(at_ + std::string_view("__launch_bounds__").size());
     const size_t close = closing(open);
-    bound_ = parts(open + 1, close - 1).front();
+    bound_ = in_.substr(open + 1, close - open - 2);
     take(close - at_);
     // The parameters come before the body; a default argument in braces would be taken for it.
     const size_t parameters = in_.find('(', at_);

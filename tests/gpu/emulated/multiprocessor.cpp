@@ -2,11 +2,10 @@
 
 #include <cstring>
 
-namespace emulated {
-namespace detail {
-constinit thread_local Coordinates* current = nullptr;
-}
+constinit thread_local uint3 threadIdx{}, blockIdx{};
+constinit thread_local dim3 blockDim{}, gridDim{};
 
+namespace emulated {
 namespace {
 
 bool same(const std::source_location& a, const std::source_location& b) {
@@ -73,7 +72,9 @@ std::string Multiprocessor::run(const Grid& grid) {
 
 std::string Multiprocessor::run_block(const Grid& grid, uint3 block) {
   grid_ = &grid;
-  block_ = block;
+  blockIdx = block;
+  blockDim = grid.threads;
+  gridDim = grid.blocks;
   count_ = alive_ = grid.threads.x * grid.threads.y * grid.threads.z;
   started_ = 0;
   // The order in which threads run is nobody's business. Every second block runs the other way
@@ -86,7 +87,6 @@ std::string Multiprocessor::run_block(const Grid& grid, uint3 block) {
   shared_.begin_block(grid.shared);
   enter(fresh_fiber(), host_);
   running_ = nullptr;
-  detail::current = nullptr;
   if (!error_.empty()) forget_fibers();
   const std::string overrun = shared_.end_block();
   return error_.empty() ? overrun : error_;
@@ -113,7 +113,7 @@ Fiber* Multiprocessor::fresh_fiber() {
 
 void Multiprocessor::enter(Fiber* fiber, Context& from) {
   running_ = fiber;
-  detail::current = &fiber->coordinates;
+  threadIdx = fiber->coordinates;
   Context::switch_to(from, fiber->context);
 }
 
@@ -140,8 +140,7 @@ void Multiprocessor::run_thread() {
   Fiber& fiber = *running_;
   fiber.thread = backwards_ ? count_ - 1 - started_ : started_;
   ++started_;
-  fiber.coordinates = {coordinates_of(fiber.thread, grid_->threads), block_, grid_->threads,
-                       grid_->blocks};
+  threadIdx = fiber.coordinates = coordinates_of(fiber.thread, grid_->threads);
   try {
     (*grid_->kernel)();
   } catch (const std::exception& error) {
@@ -172,7 +171,7 @@ void Multiprocessor::pass_on() {
 }
 
 void Multiprocessor::fail(const std::string& what) {
-  error_ = "thread " + text(running_->coordinates.thread) + " " + what;
+  error_ = "thread " + text(running_->coordinates) + " " + what;
   Context::switch_to(running_->context, host_);
   __builtin_unreachable();  // its stack is forgotten
 }

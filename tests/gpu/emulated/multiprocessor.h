@@ -16,7 +16,7 @@ namespace emulated {
 /// A stack on which threads of a block run, one after the other; a thread that waits keeps it.
 struct Fiber {
   Context context;
-  Coordinates coordinates;
+  uint3 coordinates{};
   unsigned thread = 0;  // linear index in the block
   Fiber* next = nullptr;
 
@@ -72,6 +72,7 @@ class Multiprocessor {
   std::string run(const Grid& grid);
 
   // Called by running threads.
+  bool is_running() const { return running_; }
   Fiber& running() { return *running_; }
   SharedMemory& shared() { return shared_; }
   bool copies_at_once() const { return backwards_; }
@@ -100,7 +101,6 @@ class Multiprocessor {
   std::source_location barrier_;  // where those at_barrier_ wait
   Fiber* running_ = nullptr;
   const Grid* grid_ = nullptr;
-  uint3 block_{};
   unsigned count_ = 0, started_ = 0, alive_ = 0;
   bool backwards_ = false;  // whether the last thread of the block starts first
   std::string error_;

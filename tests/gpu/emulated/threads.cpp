@@ -1,5 +1,6 @@
 // What running threads may call: emulated.h in terms of the multiprocessor.
 #include <cstring>
+#include <stdexcept>
 
 #include "emulated.h"
 #include "multiprocessor.h"
@@ -8,9 +9,10 @@ namespace emulated {
 namespace {
 
 Multiprocessor& here_or_throw() {
-  if (!detail::current)
+  Multiprocessor& on = Multiprocessor::mine();
+  if (!on.is_running())
     throw std::logic_error("[emulated GPU] a host thread called what only kernels may");
-  return Multiprocessor::mine();
+  return on;
 }
 
 // An address of 0 in shared memory is nobody's, as nullptr is elsewhere.
@@ -48,9 +50,8 @@ void declare_shared(void* variable, size_t bytes) {
     on.fail("has more shared memory in its block than there is");
 }
 
-void check_bounds(unsigned most_threads) {
-  const dim3& size = here().block_size;
-  if (size.x * size.y * size.z > most_threads)
+void check_bounds(unsigned most_threads, unsigned) {
+  if (blockDim.x * blockDim.y * blockDim.z > most_threads)
     trap("is in a block of more threads than the kernel's __launch_bounds__");
 }
 

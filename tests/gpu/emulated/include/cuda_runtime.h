@@ -1,7 +1,7 @@
 // The CUDA runtime as far as Tendril's device code uses it, for the emulated GPU.
 #pragma once
 
-#include <cmath>
+#include <math.h>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -23,11 +23,6 @@
 #define __launch_bounds__(...)
 // Blocks run wholly on one OS thread. launches.cpp has each block begin with a pattern in it.
 #define __shared__ static thread_local
-
-#define threadIdx (::emulated::here().thread)
-#define blockIdx (::emulated::here().block)
-#define blockDim (::emulated::here().block_size)
-#define gridDim (::emulated::here().grid_size)
 
 // ---------------------------------------------------------------- launches
 
