@@ -30,7 +30,7 @@ constexpr int64_t kPanelRows = 2 * kLanes<C>;
 #define PANEL_FUNCTION __attribute__((no_sanitize("address")))
 
 template <class C>
-PANEL_FUNCTION [[gnu::always_inline]] inline void multiply_panels(int64_t k, const C* a, const C* b,
+[[gnu::always_inline]] PANEL_FUNCTION inline void multiply_panels(int64_t k, const C* a, const C* b,
                                                                   C* sums) {
   using Vector = typename Lanes<C>::Type;
   Vector sum[kPanelColumns][2] = {};
@@ -189,8 +189,7 @@ template <class C, class In, class Out>
 void multiply_all(const Product& p) {
   const int64_t tiles_down = (p.m + kTile - 1) / kTile, tiles_across = (p.n + kTile - 1) / kTile;
   const int64_t tiles = tiles_down * tiles_across * p.batch;
-  const bool worth_threads = tiles > 1 && p.m * p.n * p.k * p.batch > 200'000;
-#pragma omp parallel for schedule(dynamic) if (worth_threads)
+#pragma omp parallel for schedule(dynamic) if (p.m * p.n * p.k * p.batch > 200'000)
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t within = tile % (tiles_down * tiles_across);
     multiply_tile<C, In, Out>(p, tile / (tiles_down * tiles_across), within % tiles_down * kTile,
