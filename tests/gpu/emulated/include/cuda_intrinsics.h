@@ -85,6 +85,16 @@ T atomicCAS(T* at, T expected, T desired) {
 
 // ---------------------------------------------------------------- arithmetic
 
+// CUDA declares these for pairs of one type.
+template <class T>
+constexpr T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+constexpr T max(T a, T b) {
+  return a < b ? b : a;
+}
+
 inline int __popc(unsigned x) { return std::popcount(x); }
 inline float __expf(float x) { return ::expf(x); }
 inline float __fdividef(float x, float y) { return x / y; }
