@@ -87,6 +87,10 @@ namespace {
 constexpr size_t kStackBytes = 256 * 1024;  // reserved; what kernels touch is a page or two
 constexpr size_t kGuardBytes = 64 * 1024;   // a whole page, whatever its size
 
+// Stacks lie a power of two apart: without offsets their ends would share a few lines of the
+// caches.
+constexpr size_t kOffset = 832, kOffsets = 32 * 1024;
+
 #ifdef EMULATED_ADDRESS_SANITIZER
 thread_local Context* left = nullptr;  // by the switch under way
 #endif
@@ -99,7 +103,7 @@ Context::~Context() {
   munmap(stack_ - kGuardBytes, kGuardBytes + kStackBytes);
 }
 
-void Context::prepare(void (*entry)()) {
+void Context::prepare(void (*entry)(), size_t number) {
   if (!stack_) {
     void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -111,7 +115,8 @@ void Context::prepare(void (*entry)()) {
   }
   allow(stack_, kStackBytes);
   fake_stack_ = nullptr;
-  auto* frame = reinterpret_cast<uintptr_t*>(stack_ + kStackBytes) - kFrameWords;
+  unsigned char* top = stack_ + kStackBytes - number * kOffset % kOffsets;
+  auto* frame = reinterpret_cast<uintptr_t*>(top) - kFrameWords;
   for (size_t i = 0; i < kFrameWords; ++i) frame[i] = 0;
   frame[kEntryWord] = reinterpret_cast<uintptr_t>(entry);
   stack_pointer_ = frame;
