@@ -9,7 +9,8 @@
 
 // emulated_switch(void** save, void* load): pushes what a call preserves, leaves the stack pointer
 // in *save, takes the other stack and pops. A new stack holds the address of its entry instead of
-// a return address, and zeros for the registers.
+// a return address, and zeros for the registers. It jumps instead of returning: the processor would
+// predict a return to the caller.
 extern "C" void emulated_switch(void** save, void* load);
 #if defined(__x86_64__)
 asm(R"(
@@ -33,7 +34,8 @@ emulated_switch:
   popq %r12
   popq %rbx
   popq %rbp
-  ret
+  popq %rcx
+  jmp *%rcx
 .size emulated_switch, .-emulated_switch
 )");
 constexpr size_t kEntryWord = 6;   // above the six registers
