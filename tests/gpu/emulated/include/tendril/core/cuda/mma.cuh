@@ -21,19 +21,27 @@ inline uint32_t shared_address(const void* pointer) { return emulated::shared_ad
 
 namespace fragments {
 
+// What all 32 lanes post; emulated::exchange without its copy. Valid until the lane's next
+// exchange.
+template <class T>
+inline const T* post(const T& mine, std::source_location place) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 64);
+  return reinterpret_cast<const T*>(emulated::detail::exchange_bytes(&mine, sizeof mine, place));
+}
+
 using MatrixRow = std::array<uint16_t, 8>;
 
 // What all lanes see: lane i holds row i % 8 of matrix i / 8.
-inline std::array<MatrixRow, 32> exchange_rows(uint32_t address, std::source_location place) {
+inline const MatrixRow* exchange_rows(uint32_t address, std::source_location place) {
   MatrixRow row;
   std::memcpy(&row, emulated::shared_at(address, sizeof row), sizeof row);
-  return emulated::exchange(row, place);
+  return post(row, place);
 }
 
 inline uint32_t two(uint16_t low, uint16_t high) { return low | uint32_t{high} << 16; }
 
 template <class T>
-inline void unpack(float (&x)[2], uint32_t both) {
+inline void unpack(float* x, uint32_t both) {
   for (int i = 0; i < 2; ++i) {
     const auto bits = static_cast<uint16_t>(both >> (16 * i));
     if constexpr (std::is_same_v<T, bfloat16>)
@@ -43,11 +51,18 @@ inline void unpack(float (&x)[2], uint32_t both) {
   }
 }
 
+// A lane's part of the operands: of its two rows of A and its column of B the same four of the
+// sixteen terms.
+struct Fragment {
+  using Terms [[gnu::vector_size(16)]] = float;
+  Terms a[2], b;
+};
+
 }  // namespace fragments
 
 inline void load_matrices(uint32_t (&r)[4], uint32_t address,
                           std::source_location place = std::source_location::current()) {
-  const auto rows = fragments::exchange_rows(address, place);
+  const auto* rows = fragments::exchange_rows(address, place);
   const size_t lane = static_cast<size_t>(emulated::lane()), g = lane / 4, t = lane % 4;
   for (size_t m = 0; m < 4; ++m)
     r[m] = fragments::two(rows[8 * m + g][2 * t], rows[8 * m + g][2 * t + 1]);
@@ -55,34 +70,30 @@ inline void load_matrices(uint32_t (&r)[4], uint32_t address,
 
 inline void load_matrices_transposed(uint32_t (&r)[4], uint32_t address,
                                      std::source_location place = std::source_location::current()) {
-  const auto rows = fragments::exchange_rows(address, place);
+  const auto* rows = fragments::exchange_rows(address, place);
   const size_t lane = static_cast<size_t>(emulated::lane()), g = lane / 4, t = lane % 4;
   for (size_t m = 0; m < 4; ++m)
     r[m] = fragments::two(rows[8 * m + 2 * t][g], rows[8 * m + 2 * t + 1][g]);
 }
 
-/// c += a b, summed from the first of the 16 products to the last and then added to c.
+/// c += a b; the sixteen products are summed in an order of their own and then added to c.
 template <class T>
 inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                          std::source_location place = std::source_location::current()) {
   static_assert(std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>);
-  struct Fragment {
-    float a[4][2], b[2][2];
-  };
-  Fragment mine;
-  for (int i = 0; i < 4; ++i) fragments::unpack<T>(mine.a[i], a[i]);
-  fragments::unpack<T>(mine.b[0], b0);
-  fragments::unpack<T>(mine.b[1], b1);
-  const std::array<Fragment, 32> all = emulated::exchange(mine, place);
+  float mine[12];
+  const uint32_t pairs[6] = {a[0], a[2], a[1], a[3], b0, b1};
+  for (int i = 0; i < 6; ++i) fragments::unpack<T>(mine + 2 * i, pairs[i]);
+  fragments::Fragment fragment;
+  static_assert(sizeof fragment == sizeof mine);
+  std::memcpy(&fragment, mine, sizeof mine);
+  const auto* all = fragments::post(fragment, place);
   const size_t lane = static_cast<size_t>(emulated::lane()), g = lane / 4, t = lane % 4;
   for (size_t i = 0; i < 4; ++i) {
-    const size_t lower = i / 2, column = 2 * t + i % 2;
-    float sum = 0.0f;
-    for (size_t k = 0; k < 16; ++k) {
-      const size_t far = k / 8, holder = k % 8 / 2;  // which half of K, which lane of four has it
-      sum += all[4 * g + holder].a[lower + 2 * far][k % 2] * all[4 * column + holder].b[far][k % 2];
-    }
-    c[i] += sum;
+    const auto *left = all + 4 * g, *right = all + 4 * (2 * t + i % 2);
+    fragments::Fragment::Terms sum{};
+    for (int holder = 0; holder < 4; ++holder) sum += left[holder].a[i / 2] * right[holder].b;
+    c[i] += (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
 }
 
