@@ -125,9 +125,21 @@ void Multiprocessor::enter(Fiber* fiber, Context& from) {
   Context::switch_to(from, fiber->context);
 }
 
+namespace {
+struct Stopped {};  // thrown through a thread that failed, so that what it holds is destroyed
+}  // namespace
+
 void Multiprocessor::fiber_main() {
   Context::entered();
-  mine().run_threads();
+  Multiprocessor& on = mine();
+  try {
+    on.run_threads();
+  } catch (const Stopped&) {
+  } catch (const std::exception& error) {
+    on.error_ = std::string("a kernel threw: ") + error.what();
+  }
+  // The other threads of the block never go on; their stacks are forgotten.
+  Context::switch_to(on.running_->context, on.host_);
 }
 
 // Threads that start while nothing is ready run one after the other on the same stack: kernels
@@ -149,11 +161,7 @@ void Multiprocessor::run_thread() {
   fiber.thread = backwards_ ? count_ - 1 - started_ : started_;
   ++started_;
   threadIdx = fiber.coordinates = coordinates_of(fiber.thread, grid_->threads);
-  try {
-    (*grid_->kernel)();
-  } catch (const std::exception& error) {
-    fail(std::string("a kernel threw: ") + error.what());
-  }
+  (*grid_->kernel)();
   retire();
 }
 
@@ -182,8 +190,7 @@ void Multiprocessor::pass_on() {
 
 void Multiprocessor::fail(const std::string& what) {
   error_ = "thread " + text(running_->coordinates) + " " + what;
-  Context::switch_to(running_->context, host_);
-  __builtin_unreachable();  // its stack is forgotten
+  throw Stopped{};
 }
 
 void Multiprocessor::fail_stuck() {
