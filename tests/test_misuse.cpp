@@ -228,6 +228,10 @@ TEST_SUITE("misuse") {
   }
 
   TEST_CASE("kernels refuse tensors that are elsewhere") {
+    if (cuda::is_available()) {
+      MESSAGE("skipped: a GPU would take the addresses for its own");
+      return;
+    }
     double memory[64] = {};
     const auto elsewhere = [&](const Shape& shape, DType dtype) {
       return Tensor::view(Storage::wrap(memory, sizeof memory, Device::cuda(0), nullptr), 0, shape,
