@@ -22,6 +22,10 @@ struct AttentionSettings {
       mask;  // undefined, bool (true: may attend) or floating (added); broadcasts to (B, H, Tq, Tk)
 };
 
+/// Private to core: the settings with nothing left open. Error when they or the shapes are wrong.
+AttentionSettings checked_settings(const Tensor& q, const Tensor& k, const Tensor& v,
+                                   AttentionSettings settings);
+
 struct AttentionResult {
   Tensor output;  // (B, H, Tq, D) in the dtype of q
   Tensor lse;     // (B, H, Tq) f32 (f64 for f64); -inf where a query sees no key
