@@ -122,6 +122,7 @@ struct Packed {
   int64_t D = 64;
   DType dtype = bf16;
   ops::AttentionSettings settings = {};
+  int64_t B = 2, groups = 2;  // groups of two query heads and a key head
 };
 
 std::vector<int64_t> starts_of(const std::vector<int64_t>& lengths) {
@@ -137,12 +138,12 @@ Tensor packed_mask(int64_t heads, int64_t queries, int64_t keys) {
 
 Run run_packed(const Packed& c, DType compute, Device device) {
   const ops::PackedSequences sequences{starts_of(c.queries), starts_of(c.keys)};
-  const Case one{2, 4, 2, sequences.q.back(), sequences.k.back(), c.D};
+  const Case one{c.B, 2 * c.groups, c.groups, sequences.q.back(), sequences.k.back(), c.D};
   const auto input = [&](int64_t count, int64_t length, uint64_t seed) {
     return to(ops::cast(heads(one, count, length, seed, c.dtype), compute), device);
   };
-  const Tensor q = input(4, one.queries, 1), k = input(2, one.keys, 2), v = input(2, one.keys, 3),
-               g = input(4, one.queries, 4);
+  const Tensor q = input(one.heads, one.queries, 1), k = input(one.key_heads, one.keys, 2),
+               v = input(one.key_heads, one.keys, 3), g = input(one.heads, one.queries, 4);
   ops::AttentionSettings settings = c.settings;
   if (settings.mask.defined()) settings.mask = to(settings.mask, device);
   const ops::AttentionResult result = ops::packed_attention(q, k, v, settings, sequences);
@@ -183,8 +184,8 @@ TEST_SUITE("attention on CUDA") {
   TEST_CASE("so are more of them than fit in one launch") {
     if (testing::skipped_without_gpu()) return;
     std::vector<int64_t> lengths;
-    for (int64_t i = 0; i < 500; ++i) lengths.push_back(i % 4);
-    const Packed c{lengths, lengths, 32, bf16, {.causal = true}};
+    for (int64_t i = 0; i < 300; ++i) lengths.push_back(i % 4);
+    const Packed c{lengths, lengths, 32, bf16, {.causal = true}, 1, 1};
     const std::vector<Tensor> expected = run_packed(c, f32, Device::cpu()).all();
     const std::vector<Tensor> got = run_packed(c, bf16, Device::cuda()).all();
     for (size_t i = 0; i < got.size(); ++i)
