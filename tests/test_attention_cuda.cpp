@@ -10,6 +10,7 @@
 #include <tendril/core/ops/attention.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/layout.h>
+#include <tendril/core/ops/packed_attention.h>
 #include <tendril/tendril.h>
 
 #include "cuda_tools.h"
@@ -115,9 +116,82 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   return std::memcmp(x.raw_data(), y.raw_data(), static_cast<size_t>(x.nbytes())) == 0;
 }
 
+// Packed sequences: these lengths of queries and of keys.
+struct Packed {
+  std::vector<int64_t> queries, keys;
+  int64_t D = 64;
+  DType dtype = bf16;
+  ops::AttentionSettings settings = {};
+  int64_t B = 2, groups = 2;  // groups of two query heads and a key head
+};
+
+std::vector<int64_t> starts_of(const std::vector<int64_t>& lengths) {
+  std::vector<int64_t> starts{0};
+  for (const int64_t length : lengths) starts.push_back(starts.back() + length);
+  return starts;
+}
+
+// Every head's own mask, of all queries and keys.
+Tensor packed_mask(int64_t heads, int64_t queries, int64_t keys) {
+  return randn({1, heads, queries, keys}, f32, RandomKey{5, 0, Stream::noise});
+}
+
+Run run_packed(const Packed& c, DType compute, Device device) {
+  const ops::PackedSequences sequences{starts_of(c.queries), starts_of(c.keys)};
+  const Case one{c.B, 2 * c.groups, c.groups, sequences.q.back(), sequences.k.back(), c.D};
+  const auto input = [&](int64_t count, int64_t length, uint64_t seed) {
+    return to(ops::cast(heads(one, count, length, seed, c.dtype), compute), device);
+  };
+  const Tensor q = input(one.heads, one.queries, 1), k = input(one.key_heads, one.keys, 2),
+               v = input(one.key_heads, one.keys, 3), g = input(one.heads, one.queries, 4);
+  ops::AttentionSettings settings = c.settings;
+  if (settings.mask.defined()) settings.mask = to(settings.mask, device);
+  const ops::AttentionResult result = ops::packed_attention(q, k, v, settings, sequences);
+  return {result, ops::packed_attention_backward(g, q, k, v, result, settings, sequences)};
+}
+
 }  // namespace
 
 TEST_SUITE("attention on CUDA") {
+  TEST_CASE("packed sequences equal the CPU's, whatever is masked and dropped") {
+    if (testing::skipped_without_gpu()) return;
+    const std::vector<int64_t> lengths{70, 130, 1, 0, 33}, fewer{20, 131, 0, 5, 64};
+    const ops::AttentionSettings causal{.causal = true}, window{.causal = true, .window = 20},
+        drops{.causal = true, .dropout = 0.3, .key = {7, 3, Stream::model}},
+        masked{.dropout = 0.2, .key = {7, 3, Stream::model}, .mask = packed_mask(4, 234, 220)};
+    const Packed cases[] = {
+        {lengths, lengths, 64, bf16, causal}, {lengths, lengths, 128, f16, window},
+        {lengths, fewer, 32, bf16, {}},       {lengths, lengths, 64, bf16, drops},
+        {lengths, fewer, 96, f16, masked},    {lengths, lengths, 20, f32, causal},
+        {lengths, fewer, 64, f32, masked},    {lengths, fewer, 8, f64, drops}};
+    for (const Packed& c : cases) {
+      CAPTURE(c.dtype);
+      CAPTURE(c.D);
+      const double tolerance = c.dtype == f64   ? 1e-12
+                               : c.dtype == f32 ? 1e-5
+                               : c.dtype == f16 ? 0x1p-10
+                                                : 0x1p-7;
+      const std::vector<Tensor> expected =
+          run_packed(c, accumulate_dtype(c.dtype), Device::cpu()).all();
+      const std::vector<Tensor> got = run_packed(c, c.dtype, Device::cuda()).all();
+      for (size_t i = 0; i < got.size(); ++i) {
+        CAPTURE(i);
+        CHECK(difference(got[i], expected[i]) <= tolerance * (i < 2 ? 1 : 2));
+      }
+    }
+  }
+
+  TEST_CASE("so are more of them than fit in one launch") {
+    if (testing::skipped_without_gpu()) return;
+    std::vector<int64_t> lengths;
+    for (int64_t i = 0; i < 300; ++i) lengths.push_back(i % 4);
+    const Packed c{lengths, lengths, 32, bf16, {.causal = true}, 1, 1};
+    const std::vector<Tensor> expected = run_packed(c, f32, Device::cpu()).all();
+    const std::vector<Tensor> got = run_packed(c, bf16, Device::cuda()).all();
+    for (size_t i = 0; i < got.size(); ++i)
+      CHECK(difference(got[i], expected[i]) <= 0x1p-7 * (i < 2 ? 1 : 2));
+  }
+
   TEST_CASE("values and gradients equal the CPU's, the same bits on every run") {
     if (testing::skipped_without_gpu()) return;
     for (const Case& one : kCases)

@@ -311,8 +311,10 @@ namespace {
 
 constexpr const char* kName = "scaled_dot_product_attention";
 
-AttentionSettings checked(const Tensor& q, const Tensor& k, const Tensor& v,
-                          AttentionSettings settings) {
+}  // namespace
+
+AttentionSettings checked_settings(const Tensor& q, const Tensor& k, const Tensor& v,
+                                   AttentionSettings settings) {
   TENDRIL_CHECK(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "[", kName,
                 "] needs q (B, H, Tq, D), k and v "
                 "(B, Hk, Tk, D); got ",
@@ -347,18 +349,16 @@ AttentionSettings checked(const Tensor& q, const Tensor& k, const Tensor& v,
   return settings;
 }
 
-}  // namespace
-
 AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
                           const AttentionSettings& settings) {
-  const AttentionSettings valid = checked(q, k, v, settings);
+  const AttentionSettings valid = checked_settings(q, k, v, settings);
   return TENDRIL_ON_DEVICE(q, attention(q, k, v, valid));
 }
 
 AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
                                       const Tensor& v, const AttentionResult& result,
                                       const AttentionSettings& settings) {
-  const AttentionSettings valid = checked(q, k, v, settings);
+  const AttentionSettings valid = checked_settings(q, k, v, settings);
   return TENDRIL_ON_DEVICE(q, attention_backward(g, q, k, v, result, valid));
 }
 

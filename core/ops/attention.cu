@@ -52,19 +52,23 @@ bool is_hopper(const Tensor& q, const AttentionProblem& problem) {
 }
 #endif
 
-void fast_forward(const Tensor& q, const AttentionForward& problem, cudaStream_t stream) {
+void fast_forward(const Tensor& q, const AttentionForward& problem,
+                  const PackedSequences* sequences, cudaStream_t stream) {
 #ifdef TENDRIL_HAVE_SM90A
-  if (is_hopper(q, problem)) return hopper_attention_forward(problem, q.dtype(), stream);
+  if (!sequences && is_hopper(q, problem))
+    return hopper_attention_forward(problem, q.dtype(), stream);
 #endif
-  fast_attention_forward(problem, q.dtype(), stream);
+  fast_attention_forward(problem, sequences, q.dtype(), stream);
 }
 
-void fast_backward(const Tensor& q, const AttentionBackward& problem, cudaStream_t stream) {
+void fast_backward(const Tensor& q, const AttentionBackward& problem,
+                   const PackedSequences* sequences, cudaStream_t stream) {
   fast_attention_deltas(problem, q.dtype(), stream);
 #ifdef TENDRIL_HAVE_SM90A
-  if (is_hopper(q, problem)) return hopper_attention_backward(problem, q.dtype(), stream);
+  if (!sequences && is_hopper(q, problem))
+    return hopper_attention_backward(problem, q.dtype(), stream);
 #endif
-  fast_attention_backward(problem, q.dtype(), stream);
+  fast_attention_backward(problem, sequences, q.dtype(), stream);
 }
 
 // The mask as the kernels read it: bool, or in the type of the scores.
@@ -83,6 +87,7 @@ void describe(AttentionProblem& problem, const Tensor& q, const Tensor& k, const
   problem.Hk = k.size(1);
   problem.D = q.size(3);
   problem.bounds = {q.size(2), k.size(2), settings.causal, settings.window};
+  problem.all_queries = q.size(2);
   problem.scale = settings.scale;
   problem.drops = settings.dropout > 0.0;
   problem.key = settings.key;
@@ -114,10 +119,8 @@ AttentionGradients empty_gradients(const Tensor& q, const Tensor& k) {
   return {part(0, H), part(H, Hk), part(H + Hk, Hk)};
 }
 
-}  // namespace
-
-AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
-                          const AttentionSettings& settings) {
+AttentionResult forward(const Tensor& q, const Tensor& k, const Tensor& v,
+                        const AttentionSettings& settings, const PackedSequences* sequences) {
   const AttentionResult result{
       empty_heads(q),
       Tensor::empty({q.size(0), q.size(1), q.size(2)}, accumulate_dtype(q.dtype()), q.device())};
@@ -131,17 +134,17 @@ AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
     const Tensor queries = with_aligned_rows(q), keys = with_aligned_rows(k),
                  values = with_aligned_rows(v);
     problem.q = view(queries), problem.k = view(keys), problem.v = view(values);
-    fast_forward(q, problem, stream);
+    fast_forward(q, problem, sequences, stream);
   } else {
     problem.q = view(q), problem.k = view(k), problem.v = view(v);
-    general_attention_forward(problem, q.dtype(), stream);
+    general_attention_forward(problem, sequences, q.dtype(), stream);
   }
   return result;
 }
 
-AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
-                                      const Tensor& v, const AttentionResult& result,
-                                      const AttentionSettings& settings) {
+AttentionGradients backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v,
+                            const AttentionResult& result, const AttentionSettings& settings,
+                            const PackedSequences* sequences) {
   const AttentionGradients gradients = empty_gradients(q, k);
   const cudaStream_t stream = tendril::cuda::stream(q.device());
   const Tensor mask = readable_mask(q, settings.mask);
@@ -162,10 +165,36 @@ AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Te
   problem.g = view(upstream), problem.output = view(output);
   problem.q = view(queries), problem.k = view(keys), problem.v = view(values);
   if (fast)
-    fast_backward(q, problem, stream);
+    fast_backward(q, problem, sequences, stream);
   else
-    general_attention_backward(problem, q.dtype(), stream);
+    general_attention_backward(problem, sequences, q.dtype(), stream);
   return gradients;
+}
+
+}  // namespace
+
+AttentionResult attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const AttentionSettings& settings) {
+  return forward(q, k, v, settings, nullptr);
+}
+
+AttentionGradients attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                      const Tensor& v, const AttentionResult& result,
+                                      const AttentionSettings& settings) {
+  return backward(g, q, k, v, result, settings, nullptr);
+}
+
+AttentionResult packed_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const AttentionSettings& settings,
+                                 const PackedSequences& sequences) {
+  return forward(q, k, v, settings, &sequences);
+}
+
+AttentionGradients packed_attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                             const Tensor& v, const AttentionResult& result,
+                                             const AttentionSettings& settings,
+                                             const PackedSequences& sequences) {
+  return backward(g, q, k, v, result, settings, &sequences);
 }
 
 }  // namespace tendril::ops::cuda

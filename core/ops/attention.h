@@ -17,10 +17,14 @@ struct AttentionSettings {
   int64_t window = 0;    // > 0: keys t - window < s <= t only
   double scale = 0.0;    // 0: 1 / sqrt(D)
   double dropout = 0.0;  // in [0, 1)
-  RandomKey key;         // of the dropout mask; element ((b H + h) Tq + t) Tk + s
-  Tensor
-      mask;  // undefined, bool (true: may attend) or floating (added); broadcasts to (B, H, Tq, Tk)
+  RandomKey key = {};    // of the dropout mask; element ((b H + h) Tq + t) Tk + s
+  // Undefined, bool (true: may attend) or floating (added); broadcasts to (B, H, Tq, Tk).
+  Tensor mask = {};
 };
+
+/// Private to core: the settings with nothing left open. Error when they or the shapes are wrong.
+AttentionSettings checked_settings(const Tensor& q, const Tensor& k, const Tensor& v,
+                                   AttentionSettings settings);
 
 struct AttentionResult {
   Tensor output;  // (B, H, Tq, D) in the dtype of q

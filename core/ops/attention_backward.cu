@@ -60,19 +60,22 @@ constexpr uint32_t query_shared_bytes() {  // Q, dO; K and V twice
 
 template <class T, int kD, bool kExtras>
 __global__ void __launch_bounds__(kQueryThreads, 2)
-    attention_query_gradient_kernel(const AttentionBackward p) {
+    attention_query_gradient_kernel(const AttentionBackward all,
+                                    const __grid_constant__ Sequences<kExtras> sequences) {
   constexpr int kKeys = kQueryKeys<kD>, kM = kQueryM, kN = kKeys / 8;
+  const WorkOf<T, AttentionBackward, Sequences<kExtras>> work(all, sequences, blockIdx.x);
+  const AttentionBackward& p = work.problem;
   unsigned char* shared = dynamic_shared();
   const uint32_t queries = shared_address(shared), upstream = queries + tile_bytes<kD>(kQueryRows),
                  stages = upstream + tile_bytes<kD>(kQueryRows);
   const int Tq = static_cast<int>(p.bounds.Tq), Tk = static_cast<int>(p.bounds.Tk),
             D = static_cast<int>(p.D);
   const int blocks = (Tq + kQueryRows - 1) / kQueryRows;
-  const int64_t bh = blockIdx.x / blocks, b = bh / p.H, h = bh % p.H, hk = p.key_head(h);
+  const int64_t bh = work.block / blocks, b = bh / p.H, h = bh % p.H, hk = p.key_head(h);
   // The last queries see the most keys: they start first.
-  const int t0 = (blocks - 1 - static_cast<int>(blockIdx.x % blocks)) * kQueryRows;
+  const int t0 = (blocks - 1 - static_cast<int>(work.block % blocks)) * kQueryRows;
   const int row = static_cast<int>(threadIdx.x) / 32 * 16 * kM;  // of the warp, in the block
-  const float power = static_cast<float>(p.scale) * kLog2E, c = kExtras ? 1.0f : power;
+  const auto [scale, c] = score_factors<kExtras>(p);
 
   const int begin = static_cast<int>(p.bounds.first_key(t0)) / kKeys * kKeys;
   const int end = static_cast<int>(p.bounds.last_key(min(t0 + kQueryRows, Tq) - 1));
@@ -101,7 +104,7 @@ __global__ void __launch_bounds__(kQueryThreads, 2)
     float scores[kM][kN][4], dp[kM][kN][4];
     multiply_rows<T, kD, kM, kN>(scores, left, keys, 0);
     multiply_rows<T, kD, kM, kN>(dp, gradients, keys + tile_bytes<kD>(kKeys), 0);
-    restrict_query_rows<kExtras, kM, kN>(scores, p, b, h, t0 + row, s, power);
+    restrict_query_rows<kExtras, kM, kN>(scores, p, b, h, t0 + row, s, scale);
     query_score_gradients<kExtras, kM, kN>(scores, dp, rows, p, b, h, t0 + row, s, c);
     accumulate_product<T, kD, kM, kN>(dq, scores, keys, 0);
   }
@@ -132,12 +135,12 @@ __device__ __forceinline__ void key_step(float (&dk)[kM][kD / 8][4], float (&dv)
                                          const AttentionBackward& p, int64_t b, int64_t h, int key,
                                          int t, uint32_t stage, const float2* rows, int first) {
   constexpr int kN = KeyTile<kD>::kN;
-  const float power = static_cast<float>(p.scale) * kLog2E, c = kExtras ? 1.0f : power;
+  const auto [scale, c] = score_factors<kExtras>(p);
   const uint32_t queries = stage, upstream = stage + tile_bytes<kD>(kKeyQueries);
   KeyScores<kExtras, kM, kN> scores;
   multiply_rows<T, kD, kM, kN>(scores.s, keys, queries, first);
   multiply_rows<T, kD, kM, kN>(scores.dp, values, upstream, first);
-  restrict_key_rows<kExtras, kM, kN>(scores.s, p, b, h, key, t, power);
+  restrict_key_rows<kExtras, kM, kN>(scores.s, p, b, h, key, t, scale);
   scores.probabilities(rows, c);
   if constexpr (kExtras)
     if (p.drops) {
@@ -158,8 +161,11 @@ __device__ __forceinline__ void key_step(float (&dk)[kM][kD / 8][4], float (&dv)
 
 template <class T, int kD, bool kExtras>
 __global__ void __launch_bounds__(KeyTile<kD>::kThreads, KeyTile<kD>::kBlocks)
-    attention_key_gradient_kernel(const AttentionBackward p) {
+    attention_key_gradient_kernel(const AttentionBackward all,
+                                  const __grid_constant__ Sequences<kExtras> sequences) {
   using Tile = KeyTile<kD>;
+  const WorkOf<T, AttentionBackward, Sequences<kExtras>> work(all, sequences, blockIdx.x);
+  const AttentionBackward& p = work.problem;
   constexpr int kM = Tile::kM, kN = Tile::kN, kThreads = Tile::kThreads;
   unsigned char* shared = dynamic_shared();
   const uint32_t keys = shared_address(shared), values = keys + tile_bytes<kD>(kKeyRows),
@@ -167,8 +173,8 @@ __global__ void __launch_bounds__(KeyTile<kD>::kThreads, KeyTile<kD>::kBlocks)
   const int Tq = static_cast<int>(p.bounds.Tq), Tk = static_cast<int>(p.bounds.Tk),
             D = static_cast<int>(p.D);
   const int blocks = (Tk + kKeyRows - 1) / kKeyRows;
-  const int64_t bh = blockIdx.x / blocks, b = bh / p.Hk, hk = bh % p.Hk;
-  const int s0 = static_cast<int>(blockIdx.x % blocks) * kKeyRows;  // the first keys are seen most
+  const int64_t bh = work.block / blocks, b = bh / p.Hk, hk = bh % p.Hk;
+  const int s0 = static_cast<int>(work.block % blocks) * kKeyRows;  // the first keys are seen most
   const int row = static_cast<int>(threadIdx.x) / 32 * 16 * kM;     // of the warp, in the block
   const int group = static_cast<int>(p.H / p.Hk);
 
@@ -225,8 +231,8 @@ void fast_attention_deltas(const AttentionBackward& problem, DType dtype, cudaSt
   const int64_t rows = problem.B * problem.H * problem.bounds.Tq,
                 per_block = kDeltaThreads / kDeltaLanes;
   launch_attention(
-      dtype == bf16 ? attention_deltas_kernel<bfloat16> : attention_deltas_kernel<float16>, problem,
-      (rows + per_block - 1) / per_block, kDeltaThreads, 0, stream);
+      dtype == bf16 ? attention_deltas_kernel<bfloat16> : attention_deltas_kernel<float16>,
+      (rows + per_block - 1) / per_block, kDeltaThreads, 0, stream, problem);
 }
 
 int64_t fast_attention_backward_bytes(int64_t D) {
@@ -237,16 +243,25 @@ int64_t fast_attention_backward_bytes(int64_t D) {
                    : most(query_shared_bytes<128>(), KeyTile<128>::kShared);
 }
 
-void fast_attention_backward(const AttentionBackward& problem, DType dtype, cudaStream_t stream) {
-  const int64_t query_blocks = (problem.bounds.Tq + kQueryRows - 1) / kQueryRows,
-                key_blocks = (problem.bounds.Tk + kKeyRows - 1) / kKeyRows;
-  visit_fast(problem, dtype, [&]<class T, int kD, bool kExtras>(FastTag<T, kD, kExtras>) {
-    launch_attention(attention_query_gradient_kernel<T, kD, kExtras>, problem,
-                     query_blocks * problem.B * problem.H, kQueryThreads, query_shared_bytes<kD>(),
-                     stream);
-    launch_attention(attention_key_gradient_kernel<T, kD, kExtras>, problem,
-                     key_blocks * problem.B * problem.Hk, KeyTile<kD>::kThreads,
-                     KeyTile<kD>::kShared, stream);
+void fast_attention_backward(const AttentionBackward& problem, const PackedSequences* sequences,
+                             DType dtype, cudaStream_t stream) {
+  const auto query_blocks = [&](int64_t Tq, int64_t) {
+    return (Tq + kQueryRows - 1) / kQueryRows * problem.B * problem.H;
+  };
+  const auto key_blocks = [&](int64_t, int64_t Tk) {
+    return (Tk + kKeyRows - 1) / kKeyRows * problem.B * problem.Hk;
+  };
+  visit_fast(problem, sequences, dtype, [&]<class T, int kD, bool kE>(FastTag<T, kD, kE>) {
+    for_each_table(
+        problem.bounds, sequences, query_blocks, [&](const SequenceTable& table, int64_t blocks) {
+          launch_attention(attention_query_gradient_kernel<T, kD, kE>, blocks, kQueryThreads,
+                           query_shared_bytes<kD>(), stream, problem, parameter_of<kE>(table));
+        });
+    for_each_table(
+        problem.bounds, sequences, key_blocks, [&](const SequenceTable& table, int64_t blocks) {
+          launch_attention(attention_key_gradient_kernel<T, kD, kE>, blocks, KeyTile<kD>::kThreads,
+                           KeyTile<kD>::kShared, stream, problem, parameter_of<kE>(table));
+        });
   });
 }
 

@@ -200,12 +200,12 @@ void hopper_attention_backward(const AttentionBackward& problem, DType dtype, cu
     using Queries = QueryBlock<kD>;
     using Keys = KeyBlock<kD>;
     launch_attention(
-        attention_query_gradient_group_kernel<T, kD>, problem,
+        attention_query_gradient_group_kernel<T, kD>,
         (problem.bounds.Tq + Queries::kRows - 1) / Queries::kRows * problem.B * problem.H,
-        Queries::kThreads, Queries::kShared, stream);
-    launch_attention(attention_key_gradient_group_kernel<T, kD>, problem,
+        Queries::kThreads, Queries::kShared, stream, problem);
+    launch_attention(attention_key_gradient_group_kernel<T, kD>,
                      (problem.bounds.Tk + Keys::kRows - 1) / Keys::kRows * problem.B * problem.Hk,
-                     Keys::kThreads, Keys::kShared, stream);
+                     Keys::kThreads, Keys::kShared, stream, problem);
   });
 }
 

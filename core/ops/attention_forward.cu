@@ -42,19 +42,23 @@ __device__ __forceinline__ void drop(float (&p)[kM][kN][4], const AttentionProbl
   }
 }
 
-// kExtras: an explicit mask or dropout.
+// kExtras: an explicit mask, dropout or packed sequences.
 template <class T, int kD, bool kExtras>
-__global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const AttentionForward p) {
+__global__ void __launch_bounds__(kThreads, 2)
+    attention_forward_kernel(const AttentionForward all,
+                             const __grid_constant__ Sequences<kExtras> sequences) {
+  const WorkOf<T, AttentionForward, Sequences<kExtras>> work(all, sequences, blockIdx.x);
+  const AttentionForward& p = work.problem;
   unsigned char* shared = dynamic_shared();
   const uint32_t queries = shared_address(shared), stages = queries + tile_bytes<kD>(kRows);
   const int Tq = static_cast<int>(p.bounds.Tq), Tk = static_cast<int>(p.bounds.Tk),
             D = static_cast<int>(p.D);
   const int blocks = (Tq + kRows - 1) / kRows;
-  const int64_t bh = blockIdx.x / blocks, b = bh / p.H, h = bh % p.H, hk = p.key_head(h);
+  const int64_t bh = work.block / blocks, b = bh / p.H, h = bh % p.H, hk = p.key_head(h);
   // The last queries see the most keys: they start first.
-  const int t0 = (blocks - 1 - static_cast<int>(blockIdx.x % blocks)) * kRows;
+  const int t0 = (blocks - 1 - static_cast<int>(work.block % blocks)) * kRows;
   const int row = static_cast<int>(threadIdx.x) / 32 * 16 * kM;  // of the warp, in the block
-  const float power = static_cast<float>(p.scale) * kLog2E, c = kExtras ? 1.0f : power;
+  const auto [scale, c] = score_factors<kExtras>(p);
 
   const int begin = static_cast<int>(p.bounds.first_key(t0)) / kKeys * kKeys;
   const int end = static_cast<int>(p.bounds.last_key(min(t0 + kRows, Tq) - 1));
@@ -80,7 +84,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
     const uint32_t keys = stages + (s / kKeys & 1) * 2 * tile_bytes<kD>(kKeys);
     float scores[kM][kN][4];
     multiply_rows<T, kD, kM, kN>(scores, left, keys, 0);
-    restrict_query_rows<kExtras, kM, kN>(scores, p, b, h, t0 + row, s, power);
+    restrict_query_rows<kExtras, kM, kN>(scores, p, b, h, t0 + row, s, scale);
     soft_maximum<kD, kM, kN>(scores, state, c);
     if constexpr (kExtras)
       if (p.drops) drop(scores, p, b, h, t0 + row, s);
@@ -93,11 +97,17 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
 
 }  // namespace
 
-void fast_attention_forward(const AttentionForward& problem, DType dtype, cudaStream_t stream) {
-  const int64_t blocks = (problem.bounds.Tq + kRows - 1) / kRows * problem.B * problem.H;
-  visit_fast(problem, dtype, [&]<class T, int kD, bool kExtras>(FastTag<T, kD, kExtras>) {
-    launch_attention(attention_forward_kernel<T, kD, kExtras>, problem, blocks, kThreads,
-                     shared_bytes<kD>(), stream);
+void fast_attention_forward(const AttentionForward& problem, const PackedSequences* sequences,
+                            DType dtype, cudaStream_t stream) {
+  const auto blocks_of = [&](int64_t Tq, int64_t) {
+    return (Tq + kRows - 1) / kRows * problem.B * problem.H;
+  };
+  visit_fast(problem, sequences, dtype, [&]<class T, int kD, bool kE>(FastTag<T, kD, kE>) {
+    for_each_table(problem.bounds, sequences, blocks_of,
+                   [&](const SequenceTable& table, int64_t blocks) {
+                     launch_attention(attention_forward_kernel<T, kD, kE>, blocks, kThreads,
+                                      shared_bytes<kD>(), stream, problem, parameter_of<kE>(table));
+                   });
   });
 }
 

@@ -90,8 +90,8 @@ void hopper_attention_forward(const AttentionForward& problem, DType dtype, cuda
     using Block = ForwardBlock<kD>;
     const int64_t blocks =
         (problem.bounds.Tq + Block::kRows - 1) / Block::kRows * problem.B * problem.H;
-    launch_attention(attention_forward_group_kernel<T, kD>, problem, blocks, Block::kThreads,
-                     Block::kShared, stream);
+    launch_attention(attention_forward_group_kernel<T, kD>, blocks, Block::kThreads, Block::kShared,
+                     stream, problem);
   });
 }
 

@@ -144,14 +144,15 @@ __device__ C dropout_factor(const AttentionProblem& p, int64_t position, int64_t
   return p.key.bits(element) < p.drop_below ? C(0) : static_cast<C>(p.kept);
 }
 
-// What a block works on, from its number: the result's columns first, then tiles, then heads.
-struct Work {
+// What a block works on, from its number in the sequence: the result's columns first, then tiles,
+// then heads.
+struct Place {
   int64_t b, h, tile, column;
 
-  __device__ Work(const AttentionProblem& p, int64_t heads, int64_t rows) {
+  __device__ Place(const AttentionProblem& p, uint32_t block, int64_t heads, int64_t rows) {
     const int64_t columns = max(int64_t{1}, (p.D + kTile - 1) / kTile),
                   tiles = (rows + kTile - 1) / kTile;
-    int64_t index = blockIdx.x;
+    int64_t index = block;
     column = index % columns * kTile;
     index /= columns;
     tile = index % tiles * kTile;
@@ -198,9 +199,13 @@ __device__ void soft_maximum(const AttentionProblem& p, int64_t b, int64_t h, in
 }
 
 template <class T, class C = compute_t<T>>
-__global__ void __launch_bounds__(kThreads) attention_general_kernel(const AttentionForward p) {
-  const Work work(p, p.H, p.bounds.Tq);
-  const int64_t b = work.b, h = work.h, t0 = work.tile, Tq = p.bounds.Tq, Tk = p.bounds.Tk;
+__global__ void __launch_bounds__(kThreads)
+    attention_general_kernel(const AttentionForward all,
+                             const __grid_constant__ SequenceTable sequences) {
+  const SequenceWork<T, AttentionForward> work(all, sequences, blockIdx.x);
+  const AttentionForward& p = work.problem;
+  const Place place(p, work.block, p.H, p.bounds.Tq);
+  const int64_t b = place.b, h = place.h, t0 = place.tile, Tq = p.bounds.Tq, Tk = p.bounds.Tk;
   SharedTiles<C>& shared = shared_tiles<C>();
   if (threadIdx.x < kTile) {
     shared.largest[threadIdx.x] = -static_cast<C>(INFINITY);
@@ -217,7 +222,7 @@ __global__ void __launch_bounds__(kThreads) attention_general_kernel(const Atten
       for (int j = 0; j < kEach; ++j)
         shared.scores[thread_row(i) * kPitch + thread_column(j)] =
             score(scores[i][j], p, b, h, t0 + thread_row(i), s + thread_column(j));
-    load<kTile>(shared.operand, Rows<T>(p.v, b, p.key_head(h), s, Tk), work.column, p.D);
+    load<kTile>(shared.operand, Rows<T>(p.v, b, p.key_head(h), s, Tk), place.column, p.D);
     __syncthreads();
     soft_maximum<C>(p, b, h, t0, s);
     __syncthreads();
@@ -230,12 +235,12 @@ __global__ void __launch_bounds__(kThreads) attention_general_kernel(const Atten
     for (int j = 0; j < kEach; ++j)
       output[i][j] = total == C(0) ? C(0) : output[i][j] / total;  // 0: sees no key; not NaN
   }
-  store(output, Rows<T>(p.output, b, h, t0, Tq), work.column, p.D);
+  store(output, Rows<T>(p.output, b, h, t0, Tq), place.column, p.D);
   const int64_t t = t0 + threadIdx.x;
-  if (work.column == 0 && threadIdx.x < kTile && t < Tq) {
+  if (place.column == 0 && threadIdx.x < kTile && t < Tq) {
     const C top = shared.largest[threadIdx.x], total = shared.total[threadIdx.x];
     const C base = top == -static_cast<C>(INFINITY) ? C(0) : top;
-    static_cast<C*>(p.lse)[p.position(b, h, t)] =
+    static_cast<C*>(p.lse)[p.statistic(b, h, t)] =
         total == C(0) ? -static_cast<C>(INFINITY) : base + log(total);
   }
 }
@@ -264,9 +269,10 @@ __device__ void score_gradients(Square<C>& dropped, Square<C>& ds, const Attenti
   score_product<T>(dropped, Rows<T>(p.q, b, h, t0, Tq), Rows<T>(p.k, b, hk, s0, Tk), p.D);
   score_product<T>(ds, Rows<T>(p.g, b, h, t0, Tq), Rows<T>(p.v, b, hk, s0, Tk), p.D);
   for (int i = 0; i < kEach; ++i) {
-    const int64_t t = t0 + thread_row(i), position = p.position(b, h, t);
-    const C lse = t < Tq ? static_cast<const C*>(p.lse)[position] : -static_cast<C>(INFINITY),
-            delta = t < Tq ? static_cast<const C*>(p.delta)[position] : C(0);
+    const int64_t t = t0 + thread_row(i), position = p.position(b, h, t),
+                  statistic = p.statistic(b, h, t);
+    const C lse = t < Tq ? static_cast<const C*>(p.lse)[statistic] : -static_cast<C>(INFINITY),
+            delta = t < Tq ? static_cast<const C*>(p.delta)[statistic] : C(0);
     for (int j = 0; j < kEach; ++j) {
       const int64_t s = s0 + thread_column(j);
       const bool blind = lse == -static_cast<C>(INFINITY) || s >= Tk;
@@ -292,24 +298,30 @@ __device__ void share(const Square<C>& scores, const Rows<T>& operand, int64_t c
 
 template <class T, class C = compute_t<T>>
 __global__ void __launch_bounds__(kThreads)
-    attention_general_query_kernel(const AttentionBackward p) {
-  const Work work(p, p.H, p.bounds.Tq);
-  const int64_t b = work.b, h = work.h, t0 = work.tile, Tq = p.bounds.Tq;
+    attention_general_query_kernel(const AttentionBackward all,
+                                   const __grid_constant__ SequenceTable sequences) {
+  const SequenceWork<T, AttentionBackward> work(all, sequences, blockIdx.x);
+  const AttentionBackward& p = work.problem;
+  const Place place(p, work.block, p.H, p.bounds.Tq);
+  const int64_t b = place.b, h = place.h, t0 = place.tile, Tq = p.bounds.Tq;
   Square<C> dq = {}, dropped, ds;
   const int64_t end = p.bounds.last_key(min(t0 + kTile, Tq) - 1);
   for (int64_t s = p.bounds.first_key(t0) / kTile * kTile; s < end; s += kTile) {
     score_gradients<T>(dropped, ds, p, b, h, t0, s);
-    share(ds, Rows<T>(p.k, b, p.key_head(h), s, p.bounds.Tk), work.column, p.D);
+    share(ds, Rows<T>(p.k, b, p.key_head(h), s, p.bounds.Tk), place.column, p.D);
     accumulate<false>(dq);
   }
-  store(dq, Rows<T>(p.dq, b, h, t0, Tq), work.column, p.D);
+  store(dq, Rows<T>(p.dq, b, h, t0, Tq), place.column, p.D);
 }
 
 template <class T, class C = compute_t<T>>
 __global__ void __launch_bounds__(kThreads)
-    attention_general_key_kernel(const AttentionBackward p) {
-  const Work work(p, p.Hk, p.bounds.Tk);
-  const int64_t b = work.b, hk = work.h, s0 = work.tile, Tq = p.bounds.Tq, Tk = p.bounds.Tk,
+    attention_general_key_kernel(const AttentionBackward all,
+                                 const __grid_constant__ SequenceTable sequences) {
+  const SequenceWork<T, AttentionBackward> work(all, sequences, blockIdx.x);
+  const AttentionBackward& p = work.problem;
+  const Place place(p, work.block, p.Hk, p.bounds.Tk);
+  const int64_t b = place.b, hk = place.h, s0 = place.tile, Tq = p.bounds.Tq, Tk = p.bounds.Tk,
                 group = p.H / p.Hk;
   Square<C> dk = {}, dv = {}, dropped, ds;
   const int64_t begin = p.bounds.first_query(s0) / kTile * kTile,
@@ -317,13 +329,13 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t h = hk * group; h < (hk + 1) * group; ++h)
     for (int64_t t = begin; t < end; t += kTile) {
       score_gradients<T>(dropped, ds, p, b, h, t, s0);
-      share(dropped, Rows<T>(p.g, b, h, t, Tq), work.column, p.D);
+      share(dropped, Rows<T>(p.g, b, h, t, Tq), place.column, p.D);
       accumulate<true>(dv);
-      share(ds, Rows<T>(p.q, b, h, t, Tq), work.column, p.D);
+      share(ds, Rows<T>(p.q, b, h, t, Tq), place.column, p.D);
       accumulate<true>(dk);
     }
-  store(dk, Rows<T>(p.dk, b, hk, s0, Tk), work.column, p.D);
-  store(dv, Rows<T>(p.dv, b, hk, s0, Tk), work.column, p.D);
+  store(dk, Rows<T>(p.dk, b, hk, s0, Tk), place.column, p.D);
+  store(dv, Rows<T>(p.dv, b, hk, s0, Tk), place.column, p.D);
 }
 
 template <class T>
@@ -331,26 +343,38 @@ constexpr uint32_t kSharedBytes = sizeof(SharedTiles<compute_t<T>>);
 
 }  // namespace
 
-void general_attention_forward(const AttentionForward& problem, DType dtype, cudaStream_t stream) {
+void general_attention_forward(const AttentionForward& problem, const PackedSequences* sequences,
+                               DType dtype, cudaStream_t stream) {
+  const auto blocks_of = [&](int64_t Tq, int64_t) { return Place::count(problem, problem.H, Tq); };
   visit_floating("scaled_dot_product_attention", dtype, [&]<class T>(TypeTag<T>) {
-    launch_attention(attention_general_kernel<T>, problem,
-                     Work::count(problem, problem.H, problem.bounds.Tq), kThreads, kSharedBytes<T>,
-                     stream);
+    for_each_table(problem.bounds, sequences, blocks_of,
+                   [&](const SequenceTable& table, int64_t blocks) {
+                     launch_attention(attention_general_kernel<T>, blocks, kThreads,
+                                      kSharedBytes<T>, stream, problem, table);
+                   });
   });
 }
 
-void general_attention_backward(const AttentionBackward& problem, DType dtype,
-                                cudaStream_t stream) {
+void general_attention_backward(const AttentionBackward& problem, const PackedSequences* sequences,
+                                DType dtype, cudaStream_t stream) {
+  const auto query_blocks = [&](int64_t Tq, int64_t) {
+    return Place::count(problem, problem.H, Tq);
+  };
+  const auto key_blocks = [&](int64_t, int64_t Tk) {
+    return Place::count(problem, problem.Hk, Tk);
+  };
   visit_floating("scaled_dot_product_attention", dtype, [&]<class T>(TypeTag<T>) {
     const int64_t rows = problem.B * problem.H * problem.bounds.Tq, per_block = kThreads / kWarp;
-    launch_attention(attention_general_deltas_kernel<T>, problem,
-                     (rows + per_block - 1) / per_block, kThreads, 0, stream);
-    launch_attention(attention_general_query_kernel<T>, problem,
-                     Work::count(problem, problem.H, problem.bounds.Tq), kThreads, kSharedBytes<T>,
-                     stream);
-    launch_attention(attention_general_key_kernel<T>, problem,
-                     Work::count(problem, problem.Hk, problem.bounds.Tk), kThreads, kSharedBytes<T>,
-                     stream);
+    launch_attention(attention_general_deltas_kernel<T>, (rows + per_block - 1) / per_block,
+                     kThreads, 0, stream, problem);
+    const auto launch = [&](auto kernel) {
+      return [&, kernel](const SequenceTable& table, int64_t blocks) {
+        launch_attention(kernel, blocks, kThreads, kSharedBytes<T>, stream, problem, table);
+      };
+    };
+    for_each_table(problem.bounds, sequences, query_blocks,
+                   launch(attention_general_query_kernel<T>));
+    for_each_table(problem.bounds, sequences, key_blocks, launch(attention_general_key_kernel<T>));
   });
 }
 

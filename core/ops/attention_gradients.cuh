@@ -17,7 +17,7 @@ __device__ __forceinline__ void load_query_rows(float2 (&rows)[kM][2], const Att
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int t = first + 16 * m + 8 * half + (static_cast<int>(threadIdx.x & 31) >> 2);
-      rows[m][half] = t < p.bounds.Tq ? static_cast<const float2*>(p.delta)[p.position(b, h, t)]
+      rows[m][half] = t < p.bounds.Tq ? static_cast<const float2*>(p.delta)[p.statistic(b, h, t)]
                                       : float2{INFINITY, 0.0f};
     }
 }
@@ -29,7 +29,7 @@ __device__ __forceinline__ void start_query_rows(uint32_t destination, const Att
   const int i = static_cast<int>(threadIdx.x), Tq = static_cast<int>(p.bounds.Tq);
   if (i >= kQueries) return;
   copy_async_8(destination + 8 * i,
-               static_cast<const float2*>(p.delta) + p.position(b, h, min(t + i, Tq - 1)),
+               static_cast<const float2*>(p.delta) + p.statistic(b, h, min(t + i, Tq - 1)),
                t + i < Tq);
 }
 

@@ -69,7 +69,7 @@ __device__ __forceinline__ void finish(RowState<kD, kM>& state, const AttentionF
       const bool blind = total == 0.0f;  // sees no key; NaN is no such case
       const int at = row + 16 * m + 8 * half + (lane >> 2);
       if (lane % 4 == 0 && at < rows)
-        static_cast<float*>(p.lse)[p.position(b, h, t0 + at)] =
+        static_cast<float*>(p.lse)[p.statistic(b, h, t0 + at)] =
             blind ? -INFINITY : (base + log2f(total)) * kLn2;
       state.total[m][half] = blind ? 0.0f : static_cast<float>(p.kept) / total;
     }

@@ -199,6 +199,19 @@ __device__ __forceinline__ void keep_columns(float (&c)[kN][4], int half, int co
     }
 }
 
+/// How the product q k becomes a power of 2: times `score` before the mask is added, and times
+/// `exponent` where the exponential is taken.
+struct ScoreFactors {
+  float score, exponent;
+};
+template <bool kExtras>
+__device__ __forceinline__ ScoreFactors score_factors(const AttentionProblem& p) {
+  const float power = static_cast<float>(p.scale) * kLog2E;
+  if constexpr (kExtras)
+    if (p.mask_kind != MaskKind::none) return {power, 1.0f};
+  return {1.0f, power};
+}
+
 /// What the mask adds to a score, as a power of 2; 0 outside the problem.
 __device__ __forceinline__ float mask_power(const AttentionProblem& p, int64_t b, int64_t h, int t,
                                             int s) {
@@ -206,8 +219,8 @@ __device__ __forceinline__ float mask_power(const AttentionProblem& p, int64_t b
   return p.mask_at<float>(b, h, t, s) * kLog2E;
 }
 
-/// Scores of rows [t, t + 16 kM) (queries) and columns [s, s + 8 kN) (keys), as powers of 2: with
-/// kExtras they are scaled and the mask is added, otherwise the scale is left to the exponential.
+/// Scores of rows [t, t + 16 kM) (queries) and columns [s, s + 8 kN) (keys): with kExtras times
+/// `scale`, and the mask is added.
 template <bool kExtras, int kM, int kN>
 __device__ __forceinline__ void restrict_query_rows(float (&c)[kM][kN][4],
                                                     const AttentionProblem& p, int64_t b, int64_t h,

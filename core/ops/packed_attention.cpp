@@ -1,6 +1,7 @@
 #include <tendril/core/ops/packed_attention.h>
 
 #include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/flops.h>
 #include <tendril/core/ops/layout.h>
 
@@ -33,6 +34,11 @@ Tensor part(const Tensor& x, const std::vector<int64_t>& starts, int64_t i) {
   return narrow(x, 2, starts[at], starts[at + 1] - starts[at]);
 }
 
+}  // namespace
+
+namespace cpu {
+namespace {
+
 // The same on one of a mask's last two axes; an axis that broadcasts has no parts.
 Tensor mask_part(const Tensor& mask, int64_t axis_from_end, const std::vector<int64_t>& starts,
                  int64_t i) {
@@ -40,14 +46,6 @@ Tensor mask_part(const Tensor& mask, int64_t axis_from_end, const std::vector<in
   if (axis < 0 || mask.shape()[axis] == 1) return mask;
   const auto at = static_cast<size_t>(i);
   return narrow(mask, axis, starts[at], starts[at + 1] - starts[at]);
-}
-
-void require_mask_fits(const Tensor& mask, const Tensor& q, const Tensor& k) {
-  if (!mask.defined()) return;
-  const Shape scores{q.size(0), q.size(1), q.size(2), k.size(2)};
-  TENDRIL_CHECK(mask.rank() <= 4 && broadcast_shapes(kName, mask.shape(), scores) == scores, "[",
-                kName, "] the mask must broadcast to (B, H, Tq, Tk) = ", scores, "; got ",
-                mask.shape());
 }
 
 AttentionSettings settings_of(const AttentionSettings& settings, const PackedSequences& sequences,
@@ -61,23 +59,9 @@ AttentionSettings settings_of(const AttentionSettings& settings, const PackedSeq
 
 }  // namespace
 
-PackedSequences packed_sequences(const Tensor& q_starts, const Tensor& k_starts, int64_t Tq,
-                                 int64_t Tk) {
-  TENDRIL_CHECK(q_starts.defined(), "[", kName, "] got k_starts without q_starts; give both");
-  TENDRIL_CHECK(k_starts.defined() || Tq == Tk, "[", kName, "] ", Tq, " queries and ", Tk,
-                " keys cannot be cut alike; give k_starts too");
-  PackedSequences sequences{checked_starts("q_starts", q_starts, Tq), {}};
-  sequences.k = k_starts.defined() ? checked_starts("k_starts", k_starts, Tk) : sequences.q;
-  TENDRIL_CHECK(sequences.q.size() == sequences.k.size(), "[", kName,
-                "] q_starts and k_starts must name as many sequences; got ", sequences.count(),
-                " and ", sequences.k.size() - 1);
-  return sequences;
-}
-
 AttentionResult packed_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                  const AttentionSettings& settings,
                                  const PackedSequences& sequences) {
-  require_mask_fits(settings.mask, q, k);
   const AttentionResult all{
       Tensor::empty(q.shape(), q.dtype(), q.device()),
       Tensor::empty({q.size(0), q.size(1), q.size(2)}, accumulate_dtype(q.dtype()), q.device())};
@@ -109,6 +93,46 @@ AttentionGradients packed_attention_backward(const Tensor& g, const Tensor& q, c
     copy(part(all.v, sequences.k, i), own.v);
   }
   return all;
+}
+
+}  // namespace cpu
+
+namespace cuda {  // attention.cu
+AttentionResult packed_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const AttentionSettings& settings,
+                                 const PackedSequences& sequences);
+AttentionGradients packed_attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                             const Tensor& v, const AttentionResult& result,
+                                             const AttentionSettings& settings,
+                                             const PackedSequences& sequences);
+}  // namespace cuda
+
+PackedSequences packed_sequences(const Tensor& q_starts, const Tensor& k_starts, int64_t Tq,
+                                 int64_t Tk) {
+  TENDRIL_CHECK(q_starts.defined(), "[", kName, "] got k_starts without q_starts; give both");
+  TENDRIL_CHECK(k_starts.defined() || Tq == Tk, "[", kName, "] ", Tq, " queries and ", Tk,
+                " keys cannot be cut alike; give k_starts too");
+  PackedSequences sequences{checked_starts("q_starts", q_starts, Tq), {}};
+  sequences.k = k_starts.defined() ? checked_starts("k_starts", k_starts, Tk) : sequences.q;
+  TENDRIL_CHECK(sequences.q.size() == sequences.k.size(), "[", kName,
+                "] q_starts and k_starts must name as many sequences; got ", sequences.count(),
+                " and ", sequences.k.size() - 1);
+  return sequences;
+}
+
+AttentionResult packed_attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const AttentionSettings& settings,
+                                 const PackedSequences& sequences) {
+  const AttentionSettings valid = checked_settings(q, k, v, settings);
+  return TENDRIL_ON_DEVICE(q, packed_attention(q, k, v, valid, sequences));
+}
+
+AttentionGradients packed_attention_backward(const Tensor& g, const Tensor& q, const Tensor& k,
+                                             const Tensor& v, const AttentionResult& result,
+                                             const AttentionSettings& settings,
+                                             const PackedSequences& sequences) {
+  const AttentionSettings valid = checked_settings(q, k, v, settings);
+  return TENDRIL_ON_DEVICE(q, packed_attention_backward(g, q, k, v, result, valid, sequences));
 }
 
 int64_t packed_attention_flops(const Tensor& q, const Tensor& k, const AttentionSettings& settings,

@@ -1,7 +1,8 @@
 // Attention within packed sequences: several sequences of different lengths lie one after the
-// other on the axis T, and nothing of another sequence is seen or computed. Each sequence is one
-// call of attention() on its part of the tensors, so the results are the same bits as without
-// packing.
+// other on the axis T, and nothing of another sequence is seen or computed. The results are the
+// same bits as those of one call of attention() for each sequence on its part of the tensors, which
+// is what happens on the CPU. A GPU takes up to 240 sequences in one launch; where attention() has
+// kernels for compute capability 9.0 alone, those here are the general ones and round differently.
 #pragma once
 
 #include <cstdint>

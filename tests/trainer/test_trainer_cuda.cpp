@@ -1,0 +1,134 @@
+// The Trainer on a GPU: the runs of the CPU, their checkpoints, and its own to the bit. Without a
+// GPU there is nothing to compare.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <functional>
+
+#include <tendril/core/cuda.h>
+#include <tendril/trainer/checkpoint/checkpoint_folder.h>
+#include "cuda_tools.h"
+#include "trainer/trainer_tools.h"
+
+using namespace tendril;
+using namespace tendril::testing;
+
+namespace {
+
+using Modify = std::function<void(TrainingArguments&)>;
+
+struct Outcome {
+  Device device = Device::cpu();
+  std::vector<double> weights, optimizer, losses, eval_losses;
+};
+
+std::vector<double> host_values(const Tensor& x) {
+  return to(x, Device::cpu()).to_vector<double>();
+}
+
+// Dropout, shuffling, accumulation with a short last window, evaluations, a schedule, decay.
+TrainingArguments eventful_args(const TemporaryFolder& folder, bool use_cpu) {
+  TrainingArguments args = quiet_args(folder);
+  args.use_cpu = use_cpu;
+  args.num_train_epochs = 2;
+  args.per_device_train_batch_size = 2;
+  args.gradient_accumulation_steps = 2;
+  args.learning_rate = 1e-2;
+  args.weight_decay = 0.1;
+  args.lr_scheduler_type = SchedulerType::cosine;
+  args.warmup_steps = 2;
+  args.logging_strategy = IntervalStrategy::steps;
+  args.logging_steps = 1;
+  args.eval_strategy = IntervalStrategy::steps;
+  args.eval_steps = 4;
+  args.save_strategy = SaveStrategy::steps;
+  args.save_steps = 3;
+  return args;
+}
+
+Outcome run(const TemporaryFolder& folder, bool use_cpu, const Resume& resume = {},
+            const Modify& modify = {}) {
+  TrainingArguments args = eventful_args(folder, use_cpu);
+  if (modify) modify(args);
+  manual_seed(7);
+  nn::models::Gpt2 model(tiny_gpt_config());
+  Trainer trainer(model, args, {.train_dataset = letters(13), .eval_dataset = letters(3)});
+  silence(trainer);
+  trainer.train(resume);
+  Outcome outcome;
+  outcome.device = model.parameters().front().device();
+  for (const auto& [name, tensor] : model.state_dict())
+    for (const double value : host_values(tensor)) outcome.weights.push_back(value);
+  for (const auto& [name, tensor] : trainer.optimizer()->state_dict())
+    for (const double value : host_values(tensor)) outcome.optimizer.push_back(value);
+  outcome.losses = logged(trainer.state(), "loss");
+  outcome.eval_losses = logged(trainer.state(), "eval_loss");
+  return outcome;
+}
+
+void check_near(const std::vector<double>& got, const std::vector<double>& expected,
+                double tolerance) {
+  REQUIRE(got.size() == expected.size());
+  REQUIRE_FALSE(expected.empty());
+  for (size_t i = 0; i < got.size(); ++i) {
+    CAPTURE(i);
+    CHECK(std::fabs(got[i] - expected[i]) <= tolerance * std::fabs(expected[i]));
+  }
+}
+
+std::string checkpoint_of(const TemporaryFolder& folder, int64_t step) {
+  for (const CheckpointPath& checkpoint : list_checkpoints(folder.path()))
+    if (checkpoint.step == step) return checkpoint.folder.string();
+  FAIL("there is no checkpoint of step ", step);
+  return {};
+}
+
+}  // namespace
+
+TEST_SUITE("trainer_cuda") {
+  TEST_CASE("a Trainer takes the GPU, and its losses are the CPU's") {
+    if (skipped_without_gpu()) return;
+    const TemporaryFolder there, here;
+    const Outcome gpu = run(there, false), cpu = run(here, true);
+    CHECK(gpu.device == Device::cuda(0));
+    CHECK(cpu.device == Device::cpu());
+    check_near(gpu.losses, cpu.losses, 1e-3);
+    check_near(gpu.eval_losses, cpu.eval_losses, 1e-3);
+  }
+
+  TEST_CASE("a resumed run is the run that never stopped, to the bit") {
+    if (skipped_without_gpu()) return;
+    for (const Modify& modify :
+         {Modify(), Modify([](TrainingArguments& args) { args.bf16 = true; }),
+          Modify([](TrainingArguments& args) { args.fp16 = true; }),
+          Modify([](TrainingArguments& args) { args.neftune_noise_alpha = 5.0; }),
+          Modify([](TrainingArguments& args) { args.gradient_checkpointing = true; })}) {
+      const TemporaryFolder whole, again;
+      const Outcome expected = run(whole, false, {}, modify);
+      const Outcome resumed = run(again, false, checkpoint_of(whole, 3), modify);
+      CHECK(resumed.weights == expected.weights);
+      CHECK(resumed.optimizer == expected.optimizer);
+      CHECK(resumed.losses == expected.losses);
+      CHECK(resumed.eval_losses == expected.eval_losses);
+    }
+  }
+
+  TEST_CASE("a run that began on one device goes on on the other") {
+    if (skipped_without_gpu()) return;
+    for (const bool begins_on_cpu : {false, true}) {
+      CAPTURE(begins_on_cpu);
+      const TemporaryFolder whole, rest;
+      const Outcome expected = run(whole, begins_on_cpu);
+      const Outcome moved = run(rest, !begins_on_cpu, checkpoint_of(whole, 3));
+      CHECK(moved.device == (begins_on_cpu ? Device::cuda(0) : Device::cpu()));
+      check_near(moved.losses, expected.losses, 1e-3);
+    }
+  }
+
+  TEST_CASE("NEFTune's noise on a GPU is the CPU's") {
+    if (skipped_without_gpu()) return;
+    const TemporaryFolder there, here;
+    const Modify noisy = [](TrainingArguments& args) { args.neftune_noise_alpha = 5.0; };
+    check_near(run(there, false, {}, noisy).losses, run(here, true, {}, noisy).losses, 1e-3);
+  }
+}
