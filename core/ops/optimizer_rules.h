@@ -182,10 +182,12 @@ struct StableMomentsRule {
   }
 };
 
-/// Its step. s: the mean, the mean square.
+/// Its step. s: the mean, the mean square, and with kShared the share of the rates that this tensor
+/// takes, in every element: a number that is on a GPU, which the host need not wait for.
+template <bool kShared>
 struct StableStepRule {
   static constexpr const char* kName = "stable_adamw_step";
-  static constexpr int kStates = 2;
+  static constexpr int kStates = 2 + kShared;
   double decay;  // the share of the parameter that goes
   double eps;
   double step_size;
@@ -193,7 +195,9 @@ struct StableStepRule {
 
   template <class T>
   VEC_INLINE T operator()(T p, T, T* s) const {
-    return p - T(decay) * p - T(step_size) * s[0] / (std::sqrt(s[1]) + T(eps));
+    const T root = std::sqrt(s[1]) + T(eps);
+    if constexpr (kShared) return p - s[2] * (T(decay) * p + T(step_size) * s[0] / root);
+    return p - T(decay) * p - T(step_size) * s[0] / root;
   }
 };
 
