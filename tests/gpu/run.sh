@@ -11,7 +11,7 @@
 #   --arch LIST      CUDA architectures to build for (default: the GPU's)
 #   --only STEPS     some of: configure,build,tests,memcheck,racecheck,steps,ops (default: all)
 #   --tests LIST     test files without path and ending, e.g. test_cuda_ops,test_attention_cuda (default: all
-#                    tests/test_*cuda*.cpp, and tests/dist/test_nccl.cpp)
+#                    tests/test_*cuda*.cpp, those of tests/trainer, and tests/dist/test_nccl.cpp)
 #   --budget SECONDS no step starts or runs beyond this (default: 900)
 #   --compile WHICH  torch.compile in the comparison: none, f32, bf16, both (default: f32)
 #   --rounds N       rounds of the comparison (default: 2)
@@ -79,7 +79,7 @@ step() {
 # The named test files with a filter of doctest each; prints what failed and how many passed.
 tests_of() {
   local program=$1 file
-  [ -n "$tests" ] || tests=$(for file in tests/test_*cuda*.cpp tests/dist/test_nccl.cpp; do basename "$file" .cpp; done | paste -sd,)
+  [ -n "$tests" ] || tests=$(for file in tests/test_*cuda*.cpp tests/trainer/test_*cuda*.cpp tests/dist/test_nccl.cpp; do basename "$file" .cpp; done | paste -sd,)
   for file in ${tests//,/ }; do
     step "$file" 150 "${with_libraries[@]}" "$program" --source-file="*/$file.cpp" --duration=true --no-colors=true
     # One line for each comparison that is off, however many checks it fails.
