@@ -1,6 +1,11 @@
 # The CUDA back end: nvcc, the runtime and cuBLASLt. AUTO takes it where all three are found; as a part of
 # another project AUTO leaves it out, because its kernels take minutes to compile.
 set(TENDRIL_HAVE_CUDA OFF)
+set(TENDRIL_EMULATED_CUDA OFF)
+if(TENDRIL_CUDA STREQUAL "EMULATED")  # no compiler, no libraries: tests/gpu/emulated
+  set(TENDRIL_EMULATED_CUDA ON)
+  return()
+endif()
 if(TENDRIL_CUDA STREQUAL "OFF" OR (TENDRIL_CUDA STREQUAL "AUTO" AND (TENDRIL_SANITIZE OR NOT PROJECT_IS_TOP_LEVEL)))
   return()
 endif()

@@ -29,6 +29,10 @@ function(tendril_configure_target target)
   target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:tendril_eigen> OpenMP::OpenMP_CXX)
 endfunction()
 
+if(TENDRIL_EMULATED_CUDA)
+  include(tests/gpu/emulated/emulated.cmake)
+endif()
+
 # Compiles all .cu files below the folder into `target`; those named *.sm90a.cu, for instructions that only
 # compute capability 9.0 has, for that one alone.
 function(tendril_cuda_sources target folder)
@@ -36,13 +40,19 @@ function(tendril_cuda_sources target folder)
   set(hopper_sources ${sources})
   list(FILTER hopper_sources INCLUDE REGEX "\\.sm90a\\.cu$")
   list(FILTER sources EXCLUDE REGEX "\\.sm90a\\.cu$")
+  if(TENDRIL_EMULATED_CUDA AND sources)
+    tendril_emulated_sources(${target} ${folder} "${sources}")
+  endif()
   if(NOT TENDRIL_HAVE_CUDA OR NOT sources)
     return()
   endif()
   target_sources(${target} PRIVATE ${sources})
   target_compile_definitions(${target} PRIVATE TENDRIL_WITH_CUDA)
   tendril_cuda_options(${target})
-  target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+  # cuBLASLt is not linked: this opens it when it is needed, from the toolkit's folder if nowhere else.
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/core/cuda/cublaslt.cu PROPERTIES
+                              COMPILE_DEFINITIONS TENDRIL_CUDA_LIBRARY_DIR="${CUDAToolkit_LIBRARY_DIR}")
   set(hopper ${CMAKE_CUDA_ARCHITECTURES})
   list(FILTER hopper INCLUDE REGEX "^90")
   if(hopper AND hopper_sources)

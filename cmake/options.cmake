@@ -1,11 +1,17 @@
 # Everything a builder can choose. AUTO means: use it when it is found.
-foreach(feature TRAINER CUDA MPI NCCL)
+foreach(feature TRAINER MPI NCCL)
   set(TENDRIL_${feature} AUTO CACHE STRING "Use ${feature}: AUTO, ON or OFF")
   set_property(CACHE TENDRIL_${feature} PROPERTY STRINGS AUTO ON OFF)
   if(NOT TENDRIL_${feature} MATCHES "^(AUTO|ON|OFF)$")
     message(FATAL_ERROR "TENDRIL_${feature} must be AUTO, ON or OFF; got '${TENDRIL_${feature}}'")
   endif()
 endforeach()
+set(TENDRIL_CUDA AUTO CACHE STRING
+    "Use CUDA: AUTO, ON, OFF, or EMULATED: compile device code for the CPU, to test it without a GPU (slow)")
+set_property(CACHE TENDRIL_CUDA PROPERTY STRINGS AUTO ON OFF EMULATED)
+if(NOT TENDRIL_CUDA MATCHES "^(AUTO|ON|OFF|EMULATED)$")
+  message(FATAL_ERROR "TENDRIL_CUDA must be AUTO, ON, OFF or EMULATED; got '${TENDRIL_CUDA}'")
+endif()
 
 option(TENDRIL_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(TENDRIL_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})

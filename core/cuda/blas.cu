@@ -1,10 +1,10 @@
 #include <tendril/core/cuda/blas.cuh>
 
-#include <cublasLt.h>
-
 #include <array>
 #include <mutex>
 #include <unordered_map>
+
+#include <tendril/core/cuda/cublaslt.cuh>
 
 namespace tendril::cuda {
 namespace {
@@ -15,7 +15,7 @@ constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 void check(cublasStatus_t status, const char* what, const BlasProduct& p) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
     return;
-  fail("[", p.op, "] ", what, " failed: ", cublasLtGetStatusString(status), "; got ", p.batch,
+  fail("[", p.op, "] ", what, " failed: ", cublaslt().status_text(status), "; got ", p.batch,
        " x (", p.m, ", ", p.k, ") x (", p.k, ", ", p.n, ") ", p.in, " -> ", p.out);
 }
 
@@ -26,7 +26,7 @@ cublasLtHandle_t handle(const BlasProduct& p) {
   static auto* handles = new std::array<cublasLtHandle_t, kMostDevices>{};
   const auto index = static_cast<size_t>(p.device.index);
   std::call_once((*once)[index],
-                 [&] { check(cublasLtCreate(&(*handles)[index]), "cublasLtCreate", p); });
+                 [&] { check(cublaslt().create(&(*handles)[index]), "cublasLtCreate", p); });
   return (*handles)[index];
 }
 
@@ -67,7 +67,8 @@ class Problem {
  public:
   Problem(const BlasProduct& p, bool tf32) : p_(p) {
     const cudaDataType_t scale = p.in == f64 ? CUDA_R_64F : CUDA_R_32F;
-    check(cublasLtMatmulDescInit(&operation_, compute_type(p.in, tf32), scale), "descriptor", p);
+    check(lt_.init_operation(&operation_, sizeof operation_, compute_type(p.in, tf32), scale),
+          "descriptor", p);
     if (p.b.column_major) set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
     if (p.a.column_major) set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_T);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(p));
@@ -90,27 +91,27 @@ class Problem {
  private:
   template <class T>
   void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
-    check(cublasLtMatmulDescSetAttribute(&operation_, attribute, &value, sizeof value),
+    check(lt_.set_operation(&operation_, attribute, &value, sizeof value),
           "cublasLtMatmulDescSetAttribute", p_);
   }
 
   void init(cublasLtMatrixLayoutOpaque_t& layout, const BlasMatrix& x, DType dtype, int64_t rows,
             int64_t columns) {
     if (!x.column_major) std::swap(rows, columns);
-    check(cublasLtMatrixLayoutInit(&layout, data_type(dtype), static_cast<uint64_t>(rows),
-                                   static_cast<uint64_t>(columns), x.ld),
+    check(lt_.init_layout(&layout, sizeof layout, data_type(dtype), static_cast<uint64_t>(rows),
+                          static_cast<uint64_t>(columns), x.ld),
           "layout", p_);
     if (p_.batch == 1) return;
     const auto count = static_cast<int32_t>(p_.batch);
-    check(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
-                                           sizeof count),
+    check(lt_.set_layout(&layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
           "batch count", p_);
-    check(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
-                                           &x.batch_stride, sizeof x.batch_stride),
+    check(lt_.set_layout(&layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &x.batch_stride,
+                         sizeof x.batch_stride),
           "batch stride", p_);
   }
 
   const BlasProduct& p_;
+  const CublasLt& lt_ = cublaslt();
   cublasLtMatmulDescOpaque_t operation_;
   cublasLtMatrixLayoutOpaque_t a_, b_, c_;
 };
@@ -130,10 +131,11 @@ struct Choice {
 };
 
 Choice choose(const BlasProduct& p, Problem& problem) {
+  const CublasLt& lt = cublaslt();
   cublasLtMatmulPreferenceOpaque_t preference;
-  check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit", p);
+  check(lt.init_preference(&preference, sizeof preference), "cublasLtMatmulPreferenceInit", p);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
-    check(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
+    check(lt.set_preference(&preference, attribute, &value, sizeof value),
           "cublasLtMatmulPreferenceSetAttribute", p);
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(kWorkspaceBytes));
@@ -145,9 +147,8 @@ Choice choose(const BlasProduct& p, Problem& problem) {
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment(p.c.data));
   cublasLtMatmulHeuristicResult_t best{};
   int count = 0;
-  const cublasStatus_t status =
-      cublasLtMatmulAlgoGetHeuristic(handle(p), problem.operation(), problem.b(), problem.a(),
-                                     problem.c(), problem.c(), &preference, 1, &best, &count);
+  const cublasStatus_t status = lt.choose(handle(p), problem.operation(), problem.b(), problem.a(),
+                                          problem.c(), problem.c(), &preference, 1, &best, &count);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return {};
   check(status, "cublasLtMatmulAlgoGetHeuristic", p);
   if (count == 0 || best.state != CUBLAS_STATUS_SUCCESS) return {};
@@ -223,13 +224,13 @@ bool multiply(const BlasProduct& p) {
   const double wide[] = {p.alpha, beta};
   const bool is_wide = p.in == f64;
   auto* c = const_cast<void*>(p.c.data);
-  check(cublasLtMatmul(handle(p), problem.operation(),
-                       is_wide ? static_cast<const void*>(&wide[0]) : &narrow[0], p.b.data,
-                       problem.b(), p.a.data, problem.a(),
-                       is_wide ? static_cast<const void*>(&wide[1]) : &narrow[1], c, problem.c(), c,
-                       problem.c(), &choice.algorithm,
-                       workspace.defined() ? workspace.raw_data() : nullptr,
-                       static_cast<size_t>(choice.workspace), on),
+  check(cublaslt().multiply(handle(p), problem.operation(),
+                            is_wide ? static_cast<const void*>(&wide[0]) : &narrow[0], p.b.data,
+                            problem.b(), p.a.data, problem.a(),
+                            is_wide ? static_cast<const void*>(&wide[1]) : &narrow[1], c,
+                            problem.c(), c, problem.c(), &choice.algorithm,
+                            workspace.defined() ? workspace.raw_data() : nullptr,
+                            static_cast<size_t>(choice.workspace), on),
         "cublasLtMatmul", p);
   return true;
 }

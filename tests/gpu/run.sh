@@ -98,8 +98,8 @@ sanitize() {
 if [ -n "$prebuilt" ]; then
   tar -xzf "$prebuilt/tendril-gpu.tar.gz" -C "$folder" || exit 1
   program=$folder/bin/tendril_tests bench=$folder/bench
-  # cuBLASLt and NCCL come from the machine: the toolkit's or those that PyTorch brings. Only our programs get the
-  # path; PyTorch finds its libraries by itself.
+  # cuBLASLt, which is opened at the first product, and NCCL, which is linked, come from the machine: the toolkit's or
+  # those that PyTorch brings. Only our programs get the path; PyTorch finds its libraries by itself.
   libraries=/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linux/lib
   for site in $(python3 -c 'import site; print(*site.getsitepackages())' 2>/dev/null); do
     for nvidia in "$site"/nvidia/cu13/lib "$site"/nvidia/cublas/lib "$site"/nvidia/nccl/lib; do

@@ -1,0 +1,135 @@
+#include "streams.h"
+
+#include <algorithm>
+
+#include "emulated.h"
+#include "status.h"
+
+using emulated::raise;
+
+void emulated::submit(cudaStream_t stream, std::function<void()> work) {
+  if (stream && stream->graph)
+    stream->graph->nodes.push_back(std::move(work));
+  else
+    work();
+}
+
+// ---------------------------------------------------------------- streams
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new EmulatedStream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (!stream || !stream->graph) return cudaSuccess;
+  stream->graph->broken = true;
+  return raise(cudaErrorStreamCaptureUnsupported);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (!event->graph || !event->recorded || !stream) return cudaSuccess;
+  if (stream->graph && stream->graph != event->graph)
+    return raise(cudaErrorStreamCaptureUnsupported);
+  if (stream->graph) return cudaSuccess;
+  stream->graph = event->graph;
+  event->graph->recorders.push_back(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+
+// ---------------------------------------------------------------- events
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  *event = new EmulatedEvent;
+  (*event)->timed = !(flags & cudaEventDisableTiming);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  event->recorded = true;
+  event->graph = stream ? stream->graph : nullptr;
+  event->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return event->graph ? raise(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaEventQuery(event); }
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  if (!start->recorded || !end->recorded || !start->timed || !end->timed)
+    return raise(cudaErrorInvalidResourceHandle);
+  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+  return cudaSuccess;
+}
+
+// ---------------------------------------------------------------- graphs
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (!stream || stream->graph) return raise(cudaErrorStreamCaptureUnsupported);
+  stream->graph = new EmulatedGraph;
+  stream->graph->recorders.push_back(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = nullptr;
+  EmulatedGraph* recorded = stream ? stream->graph : nullptr;
+  if (!recorded || recorded->recorders.front() != stream) return raise(cudaErrorInvalidValue);
+  for (EmulatedStream* recorder : recorded->recorders) recorder->graph = nullptr;
+  recorded->recorders.clear();
+  if (recorded->broken) {
+    delete recorded;
+    return raise(cudaErrorStreamCaptureInvalidated);
+  }
+  *graph = recorded;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
+  if (nodes) return raise(cudaErrorInvalidValue);
+  *count = graph->nodes.size();
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+  *executable = new EmulatedGraphExec{graph->nodes};
+  return cudaSuccess;
+}
+
+// A kernel that fails leaves its error behind; what would run after it does not.
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  if (stream && stream->graph) return raise(cudaErrorStreamCaptureUnsupported);
+  for (const auto& node : executable->nodes) {
+    node();
+    if (cudaPeekAtLastError() != cudaSuccess) return cudaPeekAtLastError();
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
