@@ -118,10 +118,8 @@ Maps<Rule::kStates> maps_of() {
   return maps;
 }
 
-}  // namespace
-
 template <class Rule>
-void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
+void queue_steps(std::span<const QuantizedRuleUpdate<Rule>> updates) {
   using Set = std::span<const WithGradient<QuantizedRuleUpdate<Rule>>>;
   constexpr int kStates = Rule::kStates;
   const cudaStream_t stream = tendril::cuda::stream(updates[0].parameter.device());
@@ -148,6 +146,13 @@ void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
     });
   });
   TENDRIL_CUDA_CHECK_LAUNCH(Rule::kName);
+}
+
+}  // namespace
+
+template <class Rule>
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
+  queue_steps(updates);
 }
 
 #define RULE(...) \
