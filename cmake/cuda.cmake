@@ -1,4 +1,4 @@
-# The CUDA back end: nvcc, the runtime and cuBLASLt. AUTO takes it where all three are found; as a part of
+# The CUDA back end: nvcc, the runtime and cuBLASLt's headers. AUTO takes it where all three are found; as a part of
 # another project AUTO leaves it out, because its kernels take minutes to compile.
 set(TENDRIL_HAVE_CUDA OFF)
 set(TENDRIL_EMULATED_CUDA OFF)

@@ -21,7 +21,7 @@ TEST_SUITE("shared library") {
   TEST_CASE("the first candidate that opens is taken and its functions work") {
     const SharedLibrary library("op", {"libtendril_no_such_library.so.1", "libm.so.6"}, kAdvice);
     CHECK(library.name() == "libm.so.6");
-    const auto* cube_root = library.function<double(double)>("cbrt");
+    auto* const cube_root = library.function<double(double)>("cbrt");
     CHECK(cube_root(27.0) == doctest::Approx(3.0));
   }
 

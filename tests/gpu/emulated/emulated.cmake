@@ -11,6 +11,7 @@ add_library(tendril_emulator OBJECT ${emulator_sources})
 target_compile_features(tendril_emulator PUBLIC cxx_std_20)
 set_target_properties(tendril_emulator PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_compile_options(tendril_emulator PRIVATE -Wall -Wextra -O2)
+target_link_libraries(tendril_emulator PRIVATE OpenMP::OpenMP_CXX)
 target_include_directories(tendril_emulator PUBLIC ${TENDRIL_EMULATOR}/include ${TENDRIL_EMULATED_CODE}
                                             PRIVATE ${PROJECT_BINARY_DIR}/include)
 
@@ -29,6 +30,7 @@ endfunction()
 # Compiles .cu files of a folder, and the headers of device code that they include, into `target`.
 function(tendril_emulated_sources target folder sources)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cuh)
+  list(FILTER sources EXCLUDE REGEX "/core/cuda/cublaslt\\.cu$")  # blas.cpp has its function
   set(all_rewritten)
   foreach(source ${sources} ${headers})
     tendril_rewrite_launches(${source} rewritten)
@@ -46,3 +48,11 @@ function(tendril_emulated_sources target folder sources)
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:tendril_emulator>)
   endif()
 endfunction()
+
+# The kernels of tests/test_emulated_gpu.cpp.
+tendril_rewrite_launches(${TENDRIL_EMULATOR}/samples.cu samples)
+add_library(tendril_emulated_samples OBJECT EXCLUDE_FROM_ALL ${samples})
+target_compile_features(tendril_emulated_samples PRIVATE cxx_std_20)
+target_compile_options(tendril_emulated_samples PRIVATE -Wall -Wextra -O1)
+set_target_properties(tendril_emulated_samples PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_include_directories(tendril_emulated_samples PRIVATE ${TENDRIL_EMULATOR} ${TENDRIL_EMULATOR}/include)

@@ -16,14 +16,8 @@ namespace {
 constexpr int64_t kTile = 96, kPanelColumns = 6;
 
 template <class C>
-struct Lanes;
-template <>
-struct Lanes<float> {
-  using Type [[gnu::vector_size(32)]] = float;
-};
-template <>
-struct Lanes<double> {
-  using Type [[gnu::vector_size(32)]] = double;
+struct Lanes {  // in memory that is aligned as C is
+  using Type [[gnu::vector_size(32), gnu::aligned(alignof(C)), gnu::may_alias]] = C;
 };
 template <class C>
 constexpr int64_t kLanes = 32 / sizeof(C);
@@ -36,18 +30,22 @@ constexpr int64_t kPanelRows = 2 * kLanes<C>;
 #define PANEL_FUNCTION __attribute__((no_sanitize("address")))
 
 template <class C>
-PANEL_FUNCTION [[gnu::always_inline]] inline void multiply_panels(int64_t k, const C* a, const C* b,
+[[gnu::always_inline]] PANEL_FUNCTION inline void multiply_panels(int64_t k, const C* a, const C* b,
                                                                   C* sums) {
-  typename Lanes<C>::Type sum[kPanelColumns][2] = {}, rows[2];
+  using Vector = typename Lanes<C>::Type;
+  Vector sum[kPanelColumns][2] = {};
   for (int64_t l = 0; l < k; ++l, a += kPanelRows<C>, b += kPanelColumns) {
-    __builtin_memcpy(rows, a, sizeof rows);
+    const Vector* rows = reinterpret_cast<const Vector*>(a);
+    const Vector upper = rows[0], lower = rows[1];
 #pragma GCC unroll 6
     for (int64_t j = 0; j < kPanelColumns; ++j) {
-      sum[j][0] += rows[0] * b[j];
-      sum[j][1] += rows[1] * b[j];
+      sum[j][0] += upper * b[j];
+      sum[j][1] += lower * b[j];
     }
   }
-  __builtin_memcpy(sums, sum, sizeof sum);
+  Vector* to = reinterpret_cast<Vector*>(sums);
+#pragma GCC unroll 6
+  for (int64_t j = 0; j < kPanelColumns; ++j) to[2 * j] = sum[j][0], to[2 * j + 1] = sum[j][1];
 }
 
 template <class C>
@@ -191,8 +189,7 @@ template <class C, class In, class Out>
 void multiply_all(const Product& p) {
   const int64_t tiles_down = (p.m + kTile - 1) / kTile, tiles_across = (p.n + kTile - 1) / kTile;
   const int64_t tiles = tiles_down * tiles_across * p.batch;
-  const bool worth_threads = tiles > 1 && p.m * p.n * p.k * p.batch > 200'000;
-#pragma omp parallel for schedule(dynamic) if (worth_threads)
+#pragma omp parallel for schedule(dynamic) if (p.m * p.n * p.k * p.batch > 200'000)
   for (int64_t tile = 0; tile < tiles; ++tile) {
     const int64_t within = tile % (tiles_down * tiles_across);
     multiply_tile<C, In, Out>(p, tile / (tiles_down * tiles_across), within % tiles_down * kTile,
