@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <tendril/autograd/functions.h>
 #include <tendril/core/creation.h>
+#include <tendril/core/ops/optimizer_step.h>
 #include <tendril/optim/adamw.h>
 #include <tendril/optim/layerwise.h>
 
@@ -62,13 +63,12 @@ struct Training {
     optimizer = one.make(parameters);
   }
 
-  // Gradients of the parameter's dtype, of f32, or strided.
+  // One of them strided.
   Tensor gradient_of(size_t i) const {
     const Shape& shape = kGiven[i].shape;
     const uint64_t position = 100 + 10 * steps + i;
-    const DType type = i == 1 ? f32 : dtype;
-    if (i != 3) return to(drawn(shape, position, type), device);
-    return transpose(to(drawn({shape[1], shape[0]}, position, type), device), 0, 1);
+    if (i != 3) return to(drawn(shape, position, dtype), device);
+    return transpose(to(drawn({shape[1], shape[0]}, position, dtype), device), 0, 1);
   }
 
   void set_gradients() {
@@ -214,5 +214,27 @@ TEST_SUITE("cuda_optimizers") {
       return Tensor::from(values, {static_cast<int64_t>(values.size())});
     };
     CHECK(golden_deviation(trained(kGpu), trained(Device::cpu())) <= 1e-6);
+  }
+
+  TEST_CASE("gradients of another dtype than the parameter's") {
+    if (skipped_without_gpu()) return;
+    for (const DType dtype : {f64, f32, bf16, f16})
+      for (const DType gradient : {f64, f32, bf16, f16}) {
+        Tensor values[2], means[2];
+        for (const int i : {0, 1}) {
+          const Device device = i == 0 ? Device::cpu() : kGpu;
+          values[i] = clone(to(drawn({1000}, 1, dtype), device));
+          const DType state = ops::state_dtype(dtype);
+          means[i] = zeros({1000}, state, device);
+          ops::adamw_step(values[i], to(drawn({1000}, 2, gradient), device),
+                          {.mean = means[i],
+                           .square = zeros({1000}, state, device),
+                           .max_square = {},
+                           .master = dtype == state ? Tensor() : to(values[i], state)},
+                          {.lr = 0.01});
+        }
+        CHECK(golden_deviation(means[1], means[0]) <= 1e-6);
+        CHECK(golden_deviation(values[1], values[0]) <= (size_of(dtype) < 4 ? 0x1p-7 : 1e-6));
+      }
   }
 }
