@@ -23,12 +23,11 @@ namespace {
 using Parameters = std::vector<NamedTensor>;
 
 template <class Optimizer, class Options>
-OptimizerCase plain(const char* name, const Options& options, double tolerance = 1e-6,
-                    bool waits = false) {
+OptimizerCase plain(const char* name, const Options& options, double tolerance = 1e-6) {
   const auto make = [options](const Parameters& list) -> std::unique_ptr<optim::Optimizer> {
     return std::make_unique<Optimizer>(list, options);
   };
-  return {name, make, tolerance, waits};
+  return {name, make, tolerance};
 }
 
 // Matrices in one group, with the projection, and the rest in another.
@@ -44,7 +43,7 @@ OptimizerCase projected(const char* name, Options options, double tolerance) {
     optimizer->add_param_group(rest, unprojected);
     return optimizer;
   };
-  return {name, make, tolerance, false};
+  return {name, make, tolerance};
 }
 
 OptimizerCase muon() {
@@ -55,7 +54,7 @@ OptimizerCase muon() {
     optimizer->add_adamw_group(split.rest, {.lr = 0.01});
     return optimizer;
   };
-  return {"muon", make, 1e-6, false};
+  return {"muon", make, 1e-6};
 }
 
 const optim::ProjectionOptions kLowRank = {.rank = 4, .update_proj_gap = 3};
@@ -108,7 +107,7 @@ std::vector<OptimizerCase> structured_cases() {
   return {
       muon(), plain<Adafactor>("adafactor", AdafactorOptions{.beta1 = 0.9, .weight_decay = 0.1}),
       plain<Lomo>("lomo", LomoOptions{.lr = 0.05, .weight_decay = 0.1}),
-      plain<AdaLomo>("adalomo", AdaLomoOptions{.lr = 0.05, .weight_decay = 0.1}, 1e-6, true),
+      plain<AdaLomo>("adalomo", AdaLomoOptions{.lr = 0.05, .weight_decay = 0.1}),
       projected<GaloreAdamW>(
           "galore_adamw",
           GaloreAdamWOptions{.lr = 0.02, .weight_decay = 0.1, .projection = kLowRank}, 1e-6),

@@ -16,8 +16,6 @@ struct OptimizerCase {
   std::function<std::unique_ptr<optim::Optimizer>(const std::vector<NamedTensor>&)> make;
   /// How far the GPU may be off after five steps, relative: for f32. 0: not a bit.
   double tolerance = 1e-6;
-  /// Whether a step that finds no new directions leaves the host alone.
-  bool waits = false;
 };
 
 const std::vector<OptimizerCase>& optimizer_cases();

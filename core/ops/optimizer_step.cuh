@@ -13,14 +13,14 @@ template <int kStates, bool kRounding>
 using StepBatch =
     tendril::cuda::TensorBatch<kFirstState + kStates, kStepPiece, StepExtra<kRounding>>;
 
-/// What happens to one element whose state is of type C: the rule itself, or what it makes of its
-/// options.
+/// What happens to one element whose state is of type C: what the rule makes of its options, or the
+/// rule itself.
 template <class C, class Rule>
 auto element_of(const Rule& rule) {
   if constexpr (requires { rule.template element<C>(); })
     return rule.template element<C>();
   else
-    return rule;
+    return RoundedRule<C, Rule>(rule);
 }
 
 template <class P, class G, int kStates, bool kRounding>
@@ -54,8 +54,7 @@ __device__ void step_run(const StepPointers<P, G, kStates, kRounding>& to, int64
   for (int k = 0; k < kStates; ++k) tendril::cuda::store_vector<C, N>(to.states[k] + at, states[k]);
 }
 
-// A rule's numbers are converted to the type of the state outside of the loops. Each thread takes
-// 16 bytes of state at a time.
+// Each thread takes 16 bytes of state at a time.
 template <int kStates, class Element, class P, class G, bool kRounding>
 __global__ void __launch_bounds__(kStepThreads)
     step_kernel(const __grid_constant__ StepBatch<kStates, kRounding> batch,

@@ -2,6 +2,7 @@
 // and which parameters go together in a launch.
 #pragma once
 
+#include <cstring>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -32,6 +33,29 @@ template <class P, class C>
 __device__ C exact(P stored, C master) {
   return P(master).bits == stored.bits ? master : C(stored);
 }
+
+/// A rule of optimizer_rules.h with its coefficients rounded to the type of the state, once: they
+/// are all that it holds. The way back to double and forth again is none in the compiled code.
+template <class C, class Rule>
+struct RoundedRule {
+  static_assert(std::is_trivially_copyable_v<Rule> && sizeof(Rule) % sizeof(double) == 0);
+  static constexpr int kNumbers = static_cast<int>(sizeof(Rule) / sizeof(double));
+  C numbers[kNumbers];
+
+  explicit RoundedRule(const Rule& rule) {
+    double exact[kNumbers];
+    memcpy(exact, &rule, sizeof(rule));
+    for (int k = 0; k < kNumbers; ++k) numbers[k] = static_cast<C>(exact[k]);
+  }
+  __device__ C operator()(C p, C g, C* s) const {
+    double wide[kNumbers];
+#pragma unroll
+    for (int k = 0; k < kNumbers; ++k) wide[k] = numbers[k];
+    Rule rule;
+    memcpy(&rule, wide, sizeof(rule));
+    return rule(p, g, s);
+  }
+};
 
 /// A piece of a parameter: its exact values, wherever they are. With kRounding, which is for bf16,
 /// there is no master, and new values are rounded at random, with the numbers that the CPU takes.
@@ -73,8 +97,9 @@ struct Weights {
       static_assert(N == 4 || N == 1);
       const PhiloxBlock words = key.block(element / 4);
 #pragma unroll
-      for (int j = 0; j < N; ++j)
-        p.v[j].bits = tendril::cpu::round_at_random(values.v[j], words[N == 4 ? j : element % 4]);
+      for (int j = 0; j < 4; ++j)  // with N = 1 for the word that is the element's
+        if (N == 4 || element % 4 == static_cast<uint64_t>(j))
+          p.v[j % N].bits = tendril::cpu::round_at_random(values.v[j % N], words[j]);
     } else {
 #pragma unroll
       for (int j = 0; j < N; ++j) p.v[j] = P(values.v[j]);

@@ -35,7 +35,7 @@ struct QuantizeFaults {
 template <bool kSigned>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(const float* x, int64_t numel, uint8_t* codes, float* absmax, bool aligned,
-                    const CodeFormulas formulas, const QuantizeFaults faults) {
+                    const __grid_constant__ CodeFormulas formulas, const QuantizeFaults faults) {
   __shared__ CodeFormulas map;
   copy_to_shared(formulas, map);
   const Place place = place_of_warp(numel);
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
 template <bool kSigned>
 __global__ void __launch_bounds__(kThreads)
     dequantize_kernel(const uint8_t* codes, const float* absmax, int64_t numel, float* x,
-                      bool aligned, const CodeFormulas formulas) {
+                      bool aligned, const __grid_constant__ CodeFormulas formulas) {
   __shared__ CodeFormulas map;
   copy_to_shared(formulas, map);
   const Place place = place_of_warp(numel);

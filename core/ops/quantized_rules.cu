@@ -35,7 +35,8 @@ struct Pointers {
 // The rule on the lane's numbers. Where a new state is not finite, the element's states become 0
 // and its parameter stays.
 template <class Rule>
-__device__ void apply(const Rule& rule, float (&p)[kLaneNumbers], const float (&g)[kLaneNumbers],
+__device__ void apply(const RoundedRule<float, Rule>& rule, float (&p)[kLaneNumbers],
+                      const float (&g)[kLaneNumbers],
                       float (&states)[Rule::kStates][kLaneNumbers]) {
 #pragma unroll
   for (int i = 0; i < kLaneNumbers; ++i) {
@@ -61,7 +62,7 @@ __device__ void for_each_state(const Body& body) {
 template <class Rule, class P, class G, bool kRounding>
 __device__ void step_block(const Pointers<P, G, Rule::kStates, kRounding>& to, int64_t at,
                            const BlockPart& part, const Maps<Rule::kStates>& maps,
-                           const Rule& rule) {
+                           const RoundedRule<float, Rule>& rule) {
   constexpr int kStates = Rule::kStates;
   float p[kLaneNumbers] = {}, g[kLaneNumbers], states[kStates][kLaneNumbers];
   load_numbers(to.gradient + at, part, g);
@@ -89,7 +90,8 @@ __device__ void step_block(const Pointers<P, G, Rule::kStates, kRounding>& to, i
 template <class Rule, class P, class G, bool kRounding>
 __global__ void __launch_bounds__(kStepThreads)
     quantized_step_kernel(const __grid_constant__ Batch<Rule::kStates, kRounding> batch,
-                          const Rule rule, const Maps<Rule::kStates> formulas) {
+                          const RoundedRule<float, Rule> rule,
+                          const __grid_constant__ Maps<Rule::kStates> formulas) {
   __shared__ Maps<Rule::kStates> maps;
   copy_to_shared(formulas, maps);
   const auto piece = batch.piece(blockIdx.x);
@@ -128,7 +130,7 @@ void queue_steps(std::span<const QuantizedRuleUpdate<Rule>> updates) {
     visit_types(Rule::kName, set[0], [&]<class P, class G>(TypeTag<P>, TypeTag<G>, auto rounds) {
       if constexpr (!std::is_same_v<P, double>) {
         using Table = Batch<kStates, rounds()>;
-        const Rule rule = set[0].first->rule;
+        const RoundedRule<float, Rule> rule(set[0].first->rule);
         std::vector<typename Table::Entry> entries;
         for (const auto& [update, gradient] : set) {
           auto& entry = entries.emplace_back();
