@@ -1,6 +1,7 @@
 // Every optimizer on a GPU beside itself on the CPU, from the same weights and gradients.
 #include <doctest/doctest.h>
 #include <tendril/autograd/functions.h>
+#include <tendril/autograd/tape.h>
 #include <tendril/core/creation.h>
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/optim/adamw.h>
@@ -84,6 +85,12 @@ struct Training {
   void steps_to(uint64_t count) {
     while (steps < count) step();
   }
+
+  // As one who sets weights by hand does, of whom the optimizer hears nothing.
+  void set_a_weight() {
+    const NoGradGuard no_grad;
+    copy_(parameters[2].tensor, to(drawn(kGiven[2].shape, 77, dtype), device));
+  }
 };
 
 // The largest deviation of weights and floating-point state; codes count as different or not.
@@ -135,14 +142,17 @@ TEST_SUITE("cuda_optimizers") {
       });
   }
 
-  TEST_CASE("in f64, and with 16-bit weights") {
+  TEST_CASE("in f64, and with 16-bit weights, of which somebody else sets one") {
     if (skipped_without_gpu()) return;
     for (const OptimizerCase& one : optimizer_cases())
       for (const DType dtype : {f64, bf16, f16})
         check_on_gpu(one.name + " " + name(dtype), [&] {
           Training gpu(one, dtype, kGpu), cpu(one, dtype, Device::cpu());
-          gpu.steps_to(3);
-          cpu.steps_to(3);
+          for (Training* training : {&gpu, &cpu}) {
+            training->steps_to(2);
+            training->set_a_weight();
+            training->steps_to(3);
+          }
           // A master between two 16-bit numbers may round to either; a difference of the last bit
           // of a weight is what the weight's own rounding allows.
           const double spacing = dtype == bf16 ? 0x1p-7 : 0x1p-10;
