@@ -109,9 +109,11 @@ function(tendril_library folder)
     target_link_libraries(${target} PUBLIC tendril_${dependency})
   endforeach()
 
-  # States of 8 bits are the same for every instruction set, with fused multiplication or without.
+  # States of 8 bits are the same for every instruction set and on a GPU, with fused multiplication or without.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/core/ops/quantized_kernels.isa.cpp
                               PROPERTIES COMPILE_OPTIONS -ffp-contract=off)
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/core/ops/quantized_rules.cu ${PROJECT_SOURCE_DIR}/core/ops/quantize_blockwise.cu
+                              PROPERTIES COMPILE_OPTIONS -fmad=false)
   if(isa_sources)
     foreach(isa ${TENDRIL_ISAS})
       tendril_isa_objects(${target} ${isa} "${isa_sources}")

@@ -6,12 +6,13 @@
 
 #include <tendril/core/ops/convert.h>
 #include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/random_fill.h>
 #include <tendril/core/threads.h>
 
 namespace tendril {
 namespace {
 
-constexpr int64_t kChunk = 16384;  // a multiple of 4, so that chunks begin with a Philox block
+constexpr int64_t kChunk = 16384;
 
 // values[i] = value(i), converted to the element type.
 template <class Value>
@@ -26,28 +27,8 @@ Tensor generate(int64_t count, DType dtype, const Value& value) {
   return result;
 }
 
-// Calls body(i, words) for every fourth i in [begin, end) with the random words i .. i + 3.
-template <class Body>
-void for_each_block(const RandomKey& key, int64_t begin, int64_t end, const Body& body) {
-  for (int64_t i = begin; i < end; i += 4) body(i, key.block(static_cast<uint64_t>(i) / 4));
-}
-
 RandomKey key_or_next(const std::optional<RandomKey>& key) {
   return key ? *key : default_generator().next(Stream::model);
-}
-
-// [0, 1) with as many bits as T holds below 1, so that no rounding can give 1. Every dtype
-// truncates the same 32-bit fraction.
-template <class T>
-T uniform(uint32_t bits) {
-  if constexpr (std::is_same_v<T, double>)
-    return bits * 0x1p-32;
-  else if constexpr (std::is_same_v<T, float>)
-    return uniform_from_bits(bits);
-  else if constexpr (std::is_same_v<T, float16>)
-    return float16(static_cast<float>(bits >> 21) * 0x1p-11f);
-  else
-    return T(static_cast<float>(bits >> 24) * 0x1p-8f);
 }
 
 Tensor moved(const Tensor& made, Device device) {
@@ -136,36 +117,17 @@ Tensor eye(int64_t rows, int64_t columns, DType dtype, Device device) {
 }
 
 Tensor rand(const Shape& shape, DType dtype, std::optional<RandomKey> key, Device device) {
-  Tensor result = Tensor::empty(shape, dtype);
-  visit_floating("rand", dtype, [&]<class T>(TypeTag<T>) {
-    T* data = result.data<T>();
-    const RandomKey draw = key_or_next(key);
-    parallel_for(result.numel(), kChunk, [&](int64_t begin, int64_t end) {
-      for_each_block(draw, begin, end, [&](int64_t i, const PhiloxBlock& words) {
-        for (int64_t j = 0; j < std::min<int64_t>(4, end - i); ++j)
-          data[i + j] = uniform<T>(words[static_cast<size_t>(j)]);
-      });
-    });
-  });
-  return moved(result, device);
+  visit_floating("rand", dtype, [](auto) {});
+  const Tensor result = Tensor::empty(shape, dtype, device);
+  ops::fill_uniform(result, key_or_next(key));
+  return result;
 }
 
 Tensor randn(const Shape& shape, DType dtype, std::optional<RandomKey> key, Device device) {
-  Tensor result = Tensor::empty(shape, dtype);
-  visit_floating("randn", dtype, [&]<class T>(TypeTag<T>) {
-    T* data = result.data<T>();
-    const RandomKey draw = key_or_next(key);
-    parallel_for(result.numel(), kChunk, [&](int64_t begin, int64_t end) {
-      for_each_block(draw, begin, end, [&](int64_t i, const PhiloxBlock& words) {
-        const auto first = normal_from_bits(words[0], words[1]);
-        const auto second = normal_from_bits(words[2], words[3]);
-        const double values[] = {first[0], first[1], second[0], second[1]};
-        for (int64_t j = 0; j < std::min<int64_t>(4, end - i); ++j)
-          data[i + j] = ops::convert<T>(values[j]);
-      });
-    });
-  });
-  return moved(result, device);
+  visit_floating("randn", dtype, [](auto) {});
+  const Tensor result = Tensor::empty(shape, dtype, device);
+  ops::fill_normal(result, key_or_next(key));
+  return result;
 }
 
 Tensor randint(int64_t low, int64_t high, const Shape& shape, DType dtype,

@@ -1,5 +1,5 @@
-// New tensors from nothing. Random ones draw from default_generator() unless given a key. What is
-// more than one repeated number is made on the CPU and copied: the same bits on every device.
+// New tensors from nothing. Random ones draw from default_generator() unless given a key. They are
+// the same bits on every device, but for normal numbers, whose last bit may differ.
 #pragma once
 
 #include <optional>

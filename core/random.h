@@ -67,7 +67,7 @@ TENDRIL_HD inline float uniform_from_bits(uint32_t bits) {
 
 /// Two standard normal numbers from two words (Box-Muller); the first argument of the logarithm is
 /// in (0, 1].
-inline std::array<double, 2> normal_from_bits(uint32_t bits0, uint32_t bits1) {
+TENDRIL_HD inline std::array<double, 2> normal_from_bits(uint32_t bits0, uint32_t bits1) {
   const double radius = std::sqrt(-2.0 * std::log((bits0 + 0.5) * 0x1p-32));
   const double angle = 6.283185307179586 * (bits1 * 0x1p-32);
   return {radius * std::cos(angle), radius * std::sin(angle)};

@@ -18,7 +18,7 @@ struct AdagradOptions {
 };
 
 ///   sum += g^2;  p -= rate * g / (sqrt(sum) + eps)
-/// State: sum, and master for 16-bit parameters, all f32 (f64 for f64 parameters). On the CPU.
+/// State: sum, and master for 16-bit parameters, all f32 (f64 for f64 parameters).
 class TENDRIL_API Adagrad : public Grouped<AdagradOptions> {
  public:
   /// An optimizer without parameters; add groups.

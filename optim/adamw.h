@@ -19,7 +19,7 @@ struct TENDRIL_API AdamWOptions {
   bool amsgrad = false;
   bool maximize = false;
   /// bf16 parameters have no f32 master: new values are rounded up or down at random, right on
-  /// average. Saves 4 bytes per parameter. On the CPU.
+  /// average. Saves 4 bytes per parameter.
   bool stochastic_rounding = false;
   uint64_t rounding_seed = 0;
 };

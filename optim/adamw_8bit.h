@@ -25,7 +25,7 @@ struct TENDRIL_API AdamW8bitOptions {
 ///   p -= lr sqrt(c2) / c1 * m / (sqrt(v) + sqrt(c2) eps);  p -= lr weight_decay p
 /// and then m (codes with sign) and v (without) are quantised. An element whose gradient is not
 /// finite is left out, and its moments become 0. State: exp_avg and exp_avg_sq, quantised or f32;
-/// f64 for f64 parameters; and master for 16-bit parameters. On the CPU.
+/// f64 for f64 parameters; and master for 16-bit parameters.
 class TENDRIL_API AdamW8bit : public QuantizedStates<AdamW8bitOptions> {
  public:
   /// An optimizer without parameters; add groups.

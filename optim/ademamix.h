@@ -24,7 +24,7 @@ struct AdEmaMixOptions {
 ///   m1 = beta1 m1 + (1 - beta1) g;  m2 = beta3 m2 + (1 - beta3) g;  v = beta2 v + (1 - beta2) g^2
 ///   p -= lr * ((m1 / (1 - beta1^t) + alpha m2) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay p)
 /// State: exp_avg_fast, exp_avg_slow, exp_avg_sq, and master for 16-bit parameters, all f32 (f64
-/// for f64 parameters). On the CPU.
+/// for f64 parameters).
 class TENDRIL_API AdEmaMix : public Grouped<AdEmaMixOptions> {
  public:
   /// An optimizer without parameters; add groups.

@@ -1,4 +1,6 @@
 #include <tendril/core/creation.h>
+#include <tendril/core/ops/copy.h>
+#include <tendril/core/ops/pointwise.h>
 #include <tendril/core/ops/reduce.h>
 #include <tendril/optim/apollo.h>
 #include <tendril/optim/exact.h>
@@ -12,7 +14,6 @@
 namespace tendril::optim {
 namespace {
 
-constexpr const char* kScaledNorm = "scaled_norm";
 constexpr double kTiny = 1e-8;  // against a division by zero
 
 // What the shared part of the projection takes of the options.
@@ -112,12 +113,15 @@ Tensor ApolloAdamW::normalized(Slot& slot, const Tensor& small) {
   return moved;  // only its norms matter, so its sign does not
 }
 
-// What a gradient of this norm after scaling is multiplied by so as not to grow too fast.
-double ApolloAdamW::growth_limit(Slot& slot, double norm) {
-  double& before = slot.numbers.try_emplace(kScaledNorm, 0.0).first->second;
-  const double most = apollo_of(slot).max_growth * (before + kTiny);
-  const double limit = before > 0.0 && norm > most ? most / norm : 1.0;
-  if (std::isfinite(norm)) before = norm * limit;
+// What a gradient of this norm after scaling is multiplied by so as not to grow too fast: one
+// number, like the norm in f64 and on its device, which nobody waits for.
+Tensor ApolloAdamW::growth_limit(Slot& slot, const Tensor& norm) {
+  const Tensor before = state_of(slot, scaled_norm());
+  const Tensor most = ops::mul(ops::add(before, kTiny), apollo_of(slot).max_growth);
+  const Tensor scaled_down =
+      ops::where(ops::compare(Op::gt, norm, most), ops::div(most, norm), 1.0);
+  const Tensor limit = ops::where(ops::compare(Op::gt, before, 0.0), scaled_down, 1.0);
+  ops::copy(before, ops::where(ops::isfinite(norm), ops::mul(norm, limit), before));
   return limit;
 }
 
@@ -139,8 +143,10 @@ Tensor ApolloAdamW::factors(Slot& slot, const Tensor& gradient) {
   const Tensor scales = ops::div(lengths, ops::add(norms(small), kTiny));
   const double root = std::sqrt(options.scale);
   const Tensor scaled_norms = ops::mul(scales, norms(gradient));  // of U's channels
-  const double norm = ops::norm(scaled_norms).item<double>() * (options.scale_front ? root : 1.0);
-  return ops::mul(scales, root * growth_limit(slot, norm));
+  const Tensor norm =
+      ops::mul(ops::cast(ops::norm(scaled_norms), f64), options.scale_front ? root : 1.0);
+  const Tensor limit = ops::mul(growth_limit(slot, norm), root);
+  return ops::mul(scales, ops::cast(limit, scales.dtype()));
 }
 
 // The kernel decays first: (1 - d) (p - s) = p - ((1 - d) s + d p) with d = lr * weight_decay.
@@ -159,18 +165,15 @@ std::vector<Optimizer::StateSpec> ApolloAdamW::state_specs(const Slot& slot) con
   const ProjectionOptions* const projection = projection_of(slot);
   if (!projection) return like_parameter(slot, {"exp_avg", "exp_avg_sq"});
   const Shape small = projected_shape(*projection, slot.parameter.shape());
-  std::vector<StateSpec> specs = {{"exp_avg", small}, {"exp_avg_sq", small}};
+  std::vector<StateSpec> specs = {{"exp_avg", small}, {"exp_avg_sq", small}, scaled_norm()};
   if (apollo_of(slot).basis == ApolloBasis::svd)
     for (const StateSpec& spec : basis_specs(slot)) specs.push_back(spec);
   return specs;
 }
 
 std::vector<std::string> ApolloAdamW::number_names(const Slot& slot) const {
-  if (!projection_of(slot)) return {};
-  std::vector<std::string> names = {kScaledNorm};
-  if (apollo_of(slot).basis == ApolloBasis::svd)
-    for (const std::string& name : basis_numbers()) names.push_back(name);
-  return names;
+  if (projection_of(slot) && apollo_of(slot).basis == ApolloBasis::svd) return basis_numbers();
+  return {};
 }
 
 }  // namespace tendril::optim

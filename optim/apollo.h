@@ -67,8 +67,8 @@ struct ApolloAdamWOptions {
 /// The formulas are those of the authors' own implementation. A is drawn anew in every step from
 /// seed, name and step and is no state. A parameter that is no matrix, or whose group has no
 /// projection, gets AdamW with the same eps on the raw root and the same late decay. State:
-/// exp_avg and exp_avg_sq, of R's shape for a matrix (r x n), which also has the number
-/// scaled_norm, u; with svd the basis (see Projected); and master for 16-bit parameters.
+/// exp_avg and exp_avg_sq, of R's shape for a matrix (r x n), which also has scaled_norm, u, one
+/// number in f64; with svd the basis (see Projected); and master for 16-bit parameters.
 class TENDRIL_API ApolloAdamW : public Projected {
  public:
   /// An optimizer without parameters; add groups.
@@ -95,7 +95,8 @@ class TENDRIL_API ApolloAdamW : public Projected {
   /// scale, without rates.
   Tensor factors(Slot& slot, const Tensor& gradient);
   Tensor normalized(Slot& slot, const Tensor& small);
-  double growth_limit(Slot& slot, double norm);
+  Tensor growth_limit(Slot& slot, const Tensor& norm);
+  static StateSpec scaled_norm() { return {"scaled_norm", {1}, f64}; }
 
   std::vector<ApolloAdamWOptions> options_;  // one per group
 };

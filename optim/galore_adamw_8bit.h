@@ -27,7 +27,7 @@ struct GaloreAdamW8bitOptions {
 /// The inner rule is AdamW8bit's (adamw_8bit.h), on R where a matrix is projected; a group without
 /// a projection is AdamW8bit. The basis stays in f32. State: exp_avg and exp_avg_sq, quantised as
 /// QuantizedStates has them, or f32 where they have fewer than min_size elements; f64 for f64
-/// parameters. On the CPU.
+/// parameters.
 class TENDRIL_API GaloreAdamW8bit : public Galore {
  public:
   /// An optimizer without parameters; add groups.

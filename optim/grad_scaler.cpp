@@ -23,16 +23,21 @@ void check(const GradScalerOptions& o) {
                 o.growth_interval);
 }
 
-// Per device: the largest magnitude is NaN or infinite exactly when an element is.
-bool all_finite(const std::vector<Tensor>& gradients) {
+// One number per device, which is not finite exactly when an element is not. Nobody waits.
+std::vector<Tensor> largest_magnitudes(const std::vector<Tensor>& gradients) {
   std::map<std::pair<Device::Kind, int>, std::vector<Tensor>> by_device;
   for (const Tensor& gradient : gradients) {
     const Device device = gradient.device();
     by_device[{device.kind, device.index}].push_back(gradient);
   }
-  return std::all_of(by_device.begin(), by_device.end(), [](const auto& entry) {
-    return std::isfinite(ops::norm_of_all(entry.second, INFINITY).template item<double>());
-  });
+  std::vector<Tensor> largest;
+  for (const auto& [device, list] : by_device) largest.push_back(ops::norm_of_all(list, INFINITY));
+  return largest;
+}
+
+bool all_finite(const std::vector<Tensor>& numbers) {
+  return std::all_of(numbers.begin(), numbers.end(),
+                     [](const Tensor& x) { return std::isfinite(x.item<double>()); });
 }
 
 }  // namespace
@@ -66,13 +71,15 @@ void GradScaler::unscale(const Optimizer& optimizer) {
     TENDRIL_CHECK(gradient.dtype() != f16,
                   "[GradScaler::unscale] f16 gradients would lose what the scale has saved; keep "
                   "parameters in f32 and compute in f16 with AutocastGuard(f16)");
-  unscaled_.push_back({&optimizer, all_finite(gradients), false});
+  const std::vector<Tensor> largest = largest_magnitudes(gradients);
   // As PyTorch rounds it; with the usual powers of two it is exact.
   const float inverse = static_cast<float>(1.0 / static_cast<double>(scale_));
   for (const Tensor& gradient : gradients) {
     ops::mul_in_place(gradient, inverse);
     gradient.bump_version();
   }
+  // Last, so that a GPU has the division to do while the host waits for it.
+  unscaled_.push_back({&optimizer, all_finite(largest), false});
 }
 
 bool GradScaler::found_inf() const {

@@ -17,7 +17,7 @@ struct LionOptions {
 
 ///   p -= lr * weight_decay * p;  p -= lr * sign(beta1 m + (1 - beta1) g)
 ///   m = beta2 m + (1 - beta2) g
-/// State: exp_avg, and master for 16-bit parameters, all f32 (f64 for f64 parameters). On the CPU.
+/// State: exp_avg, and master for 16-bit parameters, all f32 (f64 for f64 parameters).
 class TENDRIL_API Lion : public Grouped<LionOptions> {
  public:
   /// An optimizer without parameters; add groups.

@@ -19,7 +19,7 @@ struct TENDRIL_API Lion8bitOptions {
 };
 
 /// The formulas of Lion (lion.h); the mean is quantised after each step. State: exp_avg, quantised
-/// or f32 (f64 for f64 parameters), and master for 16-bit parameters. On the CPU.
+/// or f32 (f64 for f64 parameters), and master for 16-bit parameters.
 class TENDRIL_API Lion8bit : public QuantizedStates<Lion8bitOptions> {
  public:
   /// An optimizer without parameters; add groups.

@@ -1,4 +1,5 @@
 #include <tendril/autograd/functions.h>
+#include <tendril/core/creation.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/ops/optimizer_step.h>
@@ -10,7 +11,6 @@
 #include <tendril/optim/rule_optimizer.h>
 
 #include <algorithm>
-#include <cmath>
 
 namespace tendril::optim {
 namespace {
@@ -26,8 +26,11 @@ AdafactorOptions adafactor_options(const AdaLomoOptions& options) {
           .relative_step = false};
 }
 
-double root_of_mean(double squares, const Tensor& x) {
-  return std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, x.numel())));
+// In f64, on its device, for which nobody waits.
+Tensor sum_of_squares(const Tensor& x) { return square(ops::norm_of_all({&x, 1}, 2.0)); }
+
+Tensor root_of_mean(const Tensor& squares, const Tensor& x) {
+  return sqrt(squares / static_cast<double>(std::max<int64_t>(1, x.numel())));
 }
 
 // One step of a piece. The kernel computes 16-bit parameters in f32 memory, which here lasts for
@@ -73,7 +76,7 @@ void AdaLomo::check(const AdaLomoOptions& options) const {
 }
 
 // Piece by piece, as an embedding's gradient is large enough alone: once for the update's size, and
-// once to apply it.
+// once to apply it. A GPU keeps the sizes, and the host does not wait for them.
 void AdaLomo::update(Slot& slot, const Tensor& gradient, double lr) {
   const AdafactorOptions options = adafactor_options(options_of(slot));
   const Tensor parameter = slot.parameter.detach();
@@ -84,16 +87,31 @@ void AdaLomo::update(Slot& slot, const Tensor& gradient, double lr) {
   const auto direction = [&](const Piece& piece) {
     return scaled_gradient(in_state_dtype(piece.of(gradient), parameter), factors, piece);
   };
-  double squares = 0.0;
+  Tensor squares = zeros({}, f64, parameter.device());
   for_each_piece(gradient,
-                 [&](const Piece& piece) { squares += ops::sum_of_squares(direction(piece)); });
-  const double excess = std::max(1.0, root_of_mean(squares, gradient) / options.clip_threshold);
-  const double size = root_of_mean(ops::sum_of_squares(parameter), parameter);
-  const double rate = lr * std::max(options.eps_scale, size);
+                 [&](const Piece& piece) { squares = squares + sum_of_squares(direction(piece)); });
+  const Tensor excess = clamp_min(root_of_mean(squares, gradient) / options.clip_threshold, 1.0);
+  const Tensor size = root_of_mean(sum_of_squares(parameter), parameter);
+  const Tensor rate = clamp_min(size, options.eps_scale) * lr;
   // p -= rate * (u / excess + weight_decay * p)
-  const ops::SgdStep step{.lr = rate / excess, .weight_decay = options.weight_decay * excess};
-  for_each_piece(gradient,
-                 [&](const Piece& piece) { descend(piece.of(parameter), direction(piece), step); });
+  if (parameter.device().is_cpu()) {
+    const double of_direction = (rate / excess).item<double>();
+    const ops::SgdStep step{.lr = of_direction,
+                            .weight_decay = options.weight_decay * excess.item<double>()};
+    for_each_piece(gradient, [&](const Piece& piece) {
+      descend(piece.of(parameter), direction(piece), step);
+    });
+    return;
+  }
+  const DType dtype = ops::state_dtype(parameter.dtype());
+  const Tensor of_direction = to(rate / excess, dtype);
+  const Tensor of_value = to(rate * options.weight_decay, dtype);
+  for_each_piece(gradient, [&](const Piece& piece) {
+    const Tensor part = piece.of(parameter);
+    Tensor change = direction(piece) * of_direction;
+    if (options.weight_decay > 0.0) change = change + in_state_dtype(part, parameter) * of_value;
+    descend(part, change, {.lr = 1.0});
+  });
 }
 
 std::vector<Optimizer::StateSpec> AdaLomo::state_specs(const Slot& slot) const {

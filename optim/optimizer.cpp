@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace tendril::optim {
 namespace {
@@ -121,12 +122,15 @@ void Optimizer::update_counted(std::span<Slot* const> slots) {
 }
 
 void Optimizer::update_all(std::span<Slot* const> slots) {
-  for_each_tensor(
-      slots.size(), [&](size_t i) { return slots[i]->parameter.numel(); },
-      [&](size_t i) {
-        const NoGradGuard no_grad;  // of the thread that runs this
-        update(*slots[i], slots[i]->parameter.grad(), lr(slots[i]->group));
-      });
+  // A GPU's work is queued by this thread alone, on its stream: there no parameter is small.
+  const auto size = [&](size_t i) {
+    const Tensor& parameter = slots[i]->parameter;
+    return parameter.device().is_cpu() ? parameter.numel() : std::numeric_limits<int64_t>::max();
+  };
+  for_each_tensor(slots.size(), size, [&](size_t i) {
+    const NoGradGuard no_grad;  // of the thread that runs this
+    update(*slots[i], slots[i]->parameter.grad(), lr(slots[i]->group));
+  });
 }
 
 void Optimizer::update(Slot& slot, const Tensor&, double) {

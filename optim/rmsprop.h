@@ -21,7 +21,7 @@ struct RmsPropOptions {
 ///   v = alpha v + (1 - alpha) g^2,  centered: minus the square of such a mean of g
 ///   p -= lr * g / (sqrt(v) + eps),  with momentum: buffer = momentum buffer + that quotient
 /// State: square_avg, grad_avg (centered), momentum_buffer (with momentum), and master for 16-bit
-/// parameters, all f32 (f64 for f64 parameters). On the CPU.
+/// parameters, all f32 (f64 for f64 parameters).
 class TENDRIL_API RmsProp : public Grouped<RmsPropOptions> {
  public:
   /// An optimizer without parameters; add groups.

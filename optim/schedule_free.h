@@ -44,7 +44,7 @@ struct TENDRIL_API ScheduleFreeSgdOptions {
 /// A new optimizer is in training mode. step() is an Error for a parameter that eval() has moved.
 /// State: z, exp_avg_sq (AdamW), master for 16-bit parameters, all f32 (f64 for f64 parameters),
 /// and the numbers lr_max, weight_sum, and train_mode, by which a state that was saved after eval()
-/// is known. Moving to x and back rounds. On the CPU.
+/// is known. Moving to x and back rounds.
 template <class Options>
 class TENDRIL_API ScheduleFree : public Grouped<Options> {
  public:

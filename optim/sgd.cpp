@@ -1,7 +1,18 @@
 #include <tendril/core/ops/optimizer_step.h>
+#include <tendril/optim/optimizer_names.h>
+#include <tendril/optim/rounding.h>
 #include <tendril/optim/sgd.h>
 
 namespace tendril::optim {
+namespace {
+
+std::optional<RandomKey> rounding_of(const SgdOptions& options, const std::string& name,
+                                     const Tensor& parameter, int64_t step) {
+  if (!rounds_at_random("Sgd", options.stochastic_rounding, parameter)) return {};
+  return rounding_key(options.rounding_seed, name, step);
+}
+
+}  // namespace
 
 Sgd::Sgd(const std::vector<NamedTensor>& parameters, const SgdOptions& options) {
   add_param_group(parameters, options);
@@ -29,16 +40,22 @@ void Sgd::update_all(std::span<Slot* const> slots) {
         {.parameter = slot->parameter,
          .gradient = slot->parameter.grad(),
          .state = {.buffer = with_buffer ? state_of(*slot, "momentum_buffer") : Tensor(),
-                   .master = master_of(*slot)},
+                   .master = keeps_master(*slot) ? master_of(*slot) : Tensor()},
          .options = {.lr = lr(slot->group),
                      .momentum = options.momentum,
                      .dampening = options.dampening,
                      .weight_decay = options.weight_decay,
                      .nesterov = options.nesterov,
                      .first = slot->step == 1,
-                     .maximize = options.maximize}});
+                     .maximize = options.maximize},
+         .rounding = rounding_of(options, slot->name, slot->parameter, slot->step)});
   }
   ops::sgd_steps(updates);
+}
+
+bool Sgd::keeps_master(const Slot& slot) const {
+  return has_master(slot.parameter) &&
+         !rounding_of(options_of(slot), slot.name, slot.parameter, slot.step);
 }
 
 std::vector<Optimizer::StateSpec> Sgd::state_specs(const Slot& slot) const {

@@ -1,9 +1,10 @@
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/optimizer_step.h>
+#include <tendril/core/ops/pointwise.h>
 #include <tendril/core/ops/reduce.h>
 #include <tendril/optim/rule_optimizer.h>
 #include <tendril/optim/stable_adamw.h>
 
-#include <algorithm>
 #include <cmath>
 
 namespace tendril::optim {
@@ -13,6 +14,12 @@ namespace {
 double unbiased(double beta, int64_t step) {
   const double t = static_cast<double>(step);
   return beta * (1.0 - std::pow(beta, t - 1.0)) / (1.0 - std::pow(beta, t));
+}
+
+// The share of its rate that a tensor takes: one number in f64, on its device.
+Tensor share_of(const Tensor& excess) {
+  const Tensor size = ops::unary(Op::sqrt, ops::cast(ops::mean(excess), f64));
+  return ops::div(1.0, ops::unary(Op::clamp_min, size, 1.0));
 }
 
 template <class Rule>
@@ -54,15 +61,25 @@ void StableAdamW::update(Slot& slot, const Tensor& gradient, double lr) {
                                                  .beta2 = beta2,
                                                  .new2 = 1.0 - beta2,
                                                  .least = options.eps * options.eps}});
-  const double size = std::sqrt(ops::mean(excess).item<double>());
-  const double rate = lr / std::max(1.0, size);
   const double reference = options.decouple_lr ? options.max_lr.value_or(options.lr) : 1.0;
-  apply(ops::RuleUpdate<ops::StableStepRule>{
-      slot.parameter,
-      gradient,
-      master,
-      {mean, square},
-      {.decay = rate / reference * options.weight_decay, .eps = options.eps, .step_size = rate}});
+  const double decay = lr / reference * options.weight_decay;
+  if (excess.device().is_cpu()) {
+    const double share = share_of(excess).item<double>();
+    apply(ops::RuleUpdate<ops::StableStepRule<false>>{
+        slot.parameter,
+        gradient,
+        master,
+        {mean, square},
+        {.decay = share * decay, .eps = options.eps, .step_size = share * lr}});
+  } else {
+    ops::copy(excess, share_of(excess));
+    apply(ops::RuleUpdate<ops::StableStepRule<true>>{
+        slot.parameter,
+        gradient,
+        master,
+        {mean, square, excess},
+        {.decay = decay, .eps = options.eps, .step_size = lr}});
+  }
 }
 
 std::vector<Optimizer::StateSpec> StableAdamW::state_specs(const Slot& slot) const {

@@ -25,7 +25,6 @@ struct StableAdamWOptions {
 ///   rate = lr / max(1, sqrt(mean(g^2 / max(v, eps^2))))
 ///   p -= rate * weight_decay * p;  p -= rate * m / (sqrt(v) + eps)
 /// State: exp_avg, exp_avg_sq, and master for 16-bit parameters, all f32 (f64 for f64 parameters).
-/// On the CPU.
 class TENDRIL_API StableAdamW : public Grouped<StableAdamWOptions> {
  public:
   /// An optimizer without parameters; add groups.

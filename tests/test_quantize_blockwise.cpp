@@ -1,9 +1,10 @@
 // Block-wise dynamic 8-bit quantisation: the code tables and the nearest code.
 #include <doctest/doctest.h>
 #include <tendril/core/creation.h>
-#include <tendril/core/ops/quantize_blockwise.h>
+#include <tendril/core/ops/code_book.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -62,6 +63,19 @@ int64_t searched_code(float x, CodeMap map, const std::vector<int64_t>& levels) 
   const auto steps = static_cast<int64_t>(level);
   const int64_t zero = ops::zero_code(map);
   return x < 0.0f ? std::max<int64_t>(zero - steps, 0) : zero + steps;
+}
+
+// What the formulas for one number, which a GPU takes, give for a block.
+std::vector<int64_t> codes_by_formulas(const std::vector<float>& values, CodeMap map) {
+  const cpu::CodeFormulas& formulas = ops::code_book(map);
+  float largest = 0.0f;
+  for (const float x : values) largest = std::max(largest, std::abs(x));
+  const float scale = cpu::inverse_scale(largest);
+  std::vector<int64_t> codes;
+  for (const float x : values)
+    codes.push_back(map == CodeMap::with_sign ? cpu::code_of_value<true>(formulas, x, scale)
+                                              : cpu::code_of_value<false>(formulas, x, scale));
+  return codes;
 }
 
 }  // namespace
@@ -246,5 +260,48 @@ TEST_SUITE("quantize_blockwise") {
     CHECK(contains(refuse(vector_of({1.0f, std::nanf("")}), CodeMap::with_sign), "finite"));
     CHECK(contains(refuse(vector_of({1.0f, -1.0f}), CodeMap::without_sign), "negative"));
     CHECK(contains(refuse(ones({4}, f64), CodeMap::with_sign), "f32"));
+  }
+
+  TEST_CASE("the formulas for one number give the codes and numbers of the loops over blocks") {
+    for (const CodeMap map : {CodeMap::with_sign, CodeMap::without_sign}) {
+      const bool has_sign = map == CodeMap::with_sign;
+      const cpu::CodeBook& book = ops::code_book(map);
+      for (int code = 0; code < 256; ++code) {
+        const float value =
+            has_sign ? cpu::value_of_code<true>(book, code) : cpu::value_of_code<false>(book, code);
+        CHECK(std::bit_cast<uint32_t>(value) ==
+              std::bit_cast<uint32_t>(ops::code_values(map)[static_cast<size_t>(code)]));
+      }
+      const auto check_block = [&](std::vector<float> values) {
+        const ops::Quantized loops = ops::quantize_blockwise(vector_of(values), map);
+        CHECK(loops.codes.to_vector<int64_t>() == codes_by_formulas(values, map));
+      };
+      // Both sides of every border, then the levels themselves, beside a 1.
+      std::vector<float> corners;
+      for (int level = 0; level < 255 - book.zero; ++level)
+        for (const float x : {book.borders[level], std::nextafter(book.borders[level], 2.0f),
+                              book.values[book.zero + level]})
+          for (const float sign : {1.0f, has_sign ? -1.0f : 1.0f}) corners.push_back(sign * x);
+      for (size_t begin = 0; begin < corners.size(); begin += 255) {
+        std::vector<float> block(
+            corners.begin() + static_cast<int64_t>(begin),
+            corners.begin() + static_cast<int64_t>(std::min(begin + 255, corners.size())));
+        block.push_back(1.0f);
+        check_block(block);
+      }
+      // Any magnitudes, subnormal ones too, in blocks of any largest one, whole and in part.
+      for (uint64_t block = 0; block < 400; ++block) {
+        const RandomKey key{.seed = 11, .position = block};
+        std::vector<float> values;
+        for (uint64_t i = 0; i < (block % 4 == 0 ? 101 : 256); ++i) {
+          const uint32_t bits = key.bits(i);
+          const int exponent = static_cast<int>(block % 250) - 149 - static_cast<int>(bits % 32);
+          const float x = std::ldexp(1.0f + uniform_from_bits(key.bits(i + 1000)), exponent);
+          values.push_back(bits % 64 == 0 ? 0.0f : has_sign && bits >> 31 ? -x : x);
+        }
+        check_block(values);
+      }
+      check_block(std::vector<float>(256, 0.0f));
+    }
   }
 }

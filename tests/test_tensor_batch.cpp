@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 #include <tendril/core/cuda/tensor_batch.h>
+#include <tendril/core/random.h>
 
 #include <vector>
 
@@ -32,7 +33,7 @@ TEST_SUITE("tensor_batch") {
     for (int i = 0; i < 2 * Batch::kMost; ++i) sizes.push_back(i * 37 % 301);
     Memory memory(sizes);
     int launches = 0;
-    for_each_batch<2, kChunk>(memory.entries, [&](const Batch& batch) {
+    for_each_batch<Batch>(memory.entries, [&](const Batch& batch) {
       ++launches;
       CHECK(batch.count > 0);
       for (uint32_t chunk = 0; chunk < batch.chunks(); ++chunk) {
@@ -53,8 +54,10 @@ TEST_SUITE("tensor_batch") {
   TEST_CASE("a table fits into the parameters of a kernel, and nothing launches nothing") {
     CHECK(sizeof(TensorBatch<1, kChunk>) <= 4000);
     CHECK(sizeof(TensorBatch<6, kChunk>) <= 4000);
-    for_each_batch<2, kChunk>(Memory({0, 0}).entries, [](const Batch&) { CHECK(false); });
-    for_each_batch<2, kChunk>(Memory(std::vector<int64_t>()).entries,
+    CHECK(sizeof(TensorBatch<6, kChunk, tendril::RandomKey>) <= 4000);
+    CHECK(sizeof(TensorBatch<7, kChunk, tendril::RandomKey, 3000>) <= 3100);
+    for_each_batch<Batch>(Memory({0, 0}).entries, [](const Batch&) { CHECK(false); });
+    for_each_batch<Batch>(Memory(std::vector<int64_t>()).entries,
                               [](const Batch&) { CHECK(false); });
   }
 }

@@ -64,6 +64,7 @@ Built sgd(const TrainingArguments& args, const ParameterGroups& groups, OptimArg
   given.take("momentum", options.momentum);
   given.take("dampening", options.dampening);
   given.take("nesterov", options.nesterov);
+  take_rounding(args, given, options);
   return with_groups<optim::Sgd>(args, groups, given, options);
 }
 

@@ -9,15 +9,20 @@
 
 namespace tendril::cuda {
 
+/// For tensors of which a kernel needs to know nothing but where they are.
+struct NothingElse {};
+
 /// Tensors cut into chunks of kChunk elements; each block of a kernel takes one chunk. The table
-/// travels in the kernel's parameters (at most 4 KB): nothing to copy, keep or invalidate.
-template <int kPointers, int64_t kChunk>
+/// travels in the kernel's parameters (at most 4 KB, of which it takes kBytes): nothing to copy,
+/// keep or invalidate.
+template <int kPointers, int64_t kChunk, class Extra = NothingElse, int kBytes = 3900>
 struct TensorBatch {
   /// One tensor of each role (parameter, gradient ...), all dense and of `size` elements.
   struct Entry {
     void* data[kPointers];
     int64_t size;
-    bool aligned;  // all pointers allow vector accesses
+    bool aligned;      // all pointers allow vector accesses
+    Extra extra = {};  // what else there is to know of them
   };
   struct Piece {
     int tensor;
@@ -25,7 +30,8 @@ struct TensorBatch {
     bool aligned;
   };
 
-  static constexpr int kMost = 3900 / static_cast<int>(sizeof(Entry) + sizeof(uint32_t));
+  static constexpr int64_t kChunkSize = kChunk;
+  static constexpr int kMost = kBytes / static_cast<int>(sizeof(Entry) + sizeof(uint32_t));
 
   int count = 0;
   uint32_t end[kMost];  // chunks of this tensor and of those before it
@@ -58,10 +64,10 @@ struct TensorBatch {
 };
 
 /// Calls launch(batch) with all tensors that are not empty, as few times as the table allows.
-template <int kPointers, int64_t kChunk, class Launch>
-void for_each_batch(std::span<const typename TensorBatch<kPointers, kChunk>::Entry> entries,
-                    const Launch& launch) {
-  TensorBatch<kPointers, kChunk> batch;
+template <class Batch, class Launch>
+void for_each_batch(std::span<const typename Batch::Entry> entries, const Launch& launch) {
+  constexpr int64_t kChunk = Batch::kChunkSize;
+  Batch batch;
   for (const auto& entry : entries) {
     if (entry.size == 0) continue;
     const int64_t end = batch.chunks() + (entry.size + kChunk - 1) / kChunk;

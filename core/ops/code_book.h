@@ -7,6 +7,6 @@
 namespace tendril::ops {
 
 /// Made at the first use.
-const tendril::cpu::CodeBook& code_book(CodeMap map);
+TENDRIL_API const tendril::cpu::CodeBook& code_book(CodeMap map);
 
 }  // namespace tendril::ops

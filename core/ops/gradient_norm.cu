@@ -104,7 +104,7 @@ Tensor reduce_all(std::span<const Tensor> tensors, bool root) {
   double* next = pieces.data<double>();
   for (const DType dtype : kFloating)
     visit_floating("grad_norm", dtype, [&]<class T>(TypeTag<T>) {
-      tendril::cuda::for_each_batch<1, kChunk>(entries(tensors, dtype), [&](const Batch& batch) {
+      tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
         pieces_kernel<Term, T><<<batch.chunks(), kThreads, 0, stream>>>(batch, next);
         next += batch.chunks();
       });
@@ -127,7 +127,7 @@ void clip_all(std::span<const Tensor> tensors, const Tensor& norm, double max_no
   const cudaStream_t stream = tendril::cuda::stream(norm.device());
   for (const DType dtype : kFloating)
     visit_floating("clip_grad_norm", dtype, [&]<class T>(TypeTag<T>) {
-      tendril::cuda::for_each_batch<1, kChunk>(entries(tensors, dtype), [&](const Batch& batch) {
+      tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
         clip_kernel<T>
             <<<batch.chunks(), kThreads, 0, stream>>>(batch, norm.data<double>(), max_norm);
       });

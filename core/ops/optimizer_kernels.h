@@ -58,6 +58,18 @@ VEC_INLINE T sgd_element(T p, T g, T& buffer, const SgdCoefficients<T>& c) {
   return p - c.step_size * direction;
 }
 
+/// The bits of a bf16: x away from zero where the part that goes plus the lower half of the random
+/// word carries. Infinity and NaN stay, and a finite number never becomes infinite.
+VEC_INLINE uint16_t round_at_random(float x, uint32_t word) {
+  constexpr uint32_t kExponent = 0x7F800000u;
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const uint32_t carried = bits + (word & 0xFFFFu);
+  const bool finite = (bits & kExponent) != kExponent;
+  const uint32_t rounded = finite && (carried & kExponent) != kExponent ? carried : bits;
+  const uint32_t quiet = (bits & 0x7FFFFFFFu) > kExponent ? 0x40u : 0u;
+  return static_cast<uint16_t>(rounded >> 16 | quiet);
+}
+
 }  // namespace tendril::cpu
 
 // vmax may be null.
@@ -74,8 +86,7 @@ TENDRIL_DECLARE_ISA(double square_sum_block(int64_t n, const float* x))
 TENDRIL_DECLARE_ISA(double square_sum_block(int64_t n, const double* x))
 
 // bf16 as bits. widen: y = x; narrow: y = x, rounded to nearest even; follow: x = y wherever x does
-// not round to y; round: y = x, away from zero where the part that goes plus the lower half of the
-// element's random word carries.
+// not round to y; round: y = x, each by round_at_random().
 TENDRIL_DECLARE_ISA(void widen_bf16_block(int64_t n, const uint16_t* x, float* y))
 TENDRIL_DECLARE_ISA(void narrow_bf16_block(int64_t n, const float* x, uint16_t* y))
 TENDRIL_DECLARE_ISA(void follow_bf16_block(int64_t n, float* x, const uint16_t* y))

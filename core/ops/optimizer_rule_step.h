@@ -22,7 +22,8 @@ struct RuleUpdate {
   std::optional<RandomKey> rounding = {};
 };
 
-/// Applies the rule to many parameters at once. Error on a GPU: these rules have no kernels there.
+/// Applies the rule to many parameters at once: on a GPU one launch for all that share dtypes and
+/// rule.
 template <class Rule>
 void apply_rules(std::span<const RuleUpdate<Rule>> updates);
 

@@ -1,23 +1,11 @@
+#include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/optimizer_rule_kernels.h>
 #include <tendril/core/ops/optimizer_rule_step.h>
 #include <tendril/core/ops/optimizer_walk.h>
 
 namespace tendril::ops {
+namespace cpu {
 namespace {
-
-template <class Rule>
-void check(const RuleUpdate<Rule>& update) {
-  const Tensor& parameter = update.parameter;
-  TENDRIL_CHECK(parameter.device().is_cpu(), "[", Rule::kName,
-                "] this optimizer runs on the CPU only; got a parameter on ", parameter.device(),
-                "; on a GPU there are AdamW, Adam, Sgd, Adafactor and Muon");
-  check_step(Rule::kName, parameter, update.gradient, update.master, update.rounding);
-  require_same_device(Rule::kName, parameter, update.gradient, update.master);
-  for (const Tensor& state : update.states) {
-    require_same_device(Rule::kName, parameter, state);
-    require_dense(Rule::kName, "a state", state, parameter, state_dtype(parameter.dtype()));
-  }
-}
 
 template <class Rule>
 void apply_rule(const RuleUpdate<Rule>& update) {
@@ -31,12 +19,40 @@ void apply_rule(const RuleUpdate<Rule>& update) {
   visit_step(Rule::kName, update.parameter, update.gradient, update.master, run, update.rounding);
 }
 
+template <class Rule>
+void apply_rules(std::span<const RuleUpdate<Rule>> updates) {
+  for_each_update(updates, apply_rule<Rule>);
+}
+
+}  // namespace
+}  // namespace cpu
+
+namespace cuda {
+template <class Rule>
+void apply_rules(std::span<const RuleUpdate<Rule>> updates);  // optimizer_rules.cu
+}
+
+namespace {
+
+template <class Rule>
+void check(const RuleUpdate<Rule>& update) {
+  const Tensor& parameter = update.parameter;
+  check_step(Rule::kName, parameter, update.gradient, update.master, update.rounding);
+  require_same_device(Rule::kName, parameter, update.gradient, update.master);
+  for (const Tensor& state : update.states) {
+    require_same_device(Rule::kName, parameter, state);
+    require_dense(Rule::kName, "a state", state, parameter, state_dtype(parameter.dtype()));
+  }
+}
+
 }  // namespace
 
 template <class Rule>
 void apply_rules(std::span<const RuleUpdate<Rule>> updates) {
   for (const RuleUpdate<Rule>& update : updates) check(update);
-  for_each_update(updates, apply_rule<Rule>);
+  for_each_device(updates, [](std::span<const RuleUpdate<Rule>> here) {
+    TENDRIL_ON_DEVICE(here[0].parameter, apply_rules<Rule>(here));
+  });
   for (const RuleUpdate<Rule>& update : updates) update.parameter.bump_version();
 }
 

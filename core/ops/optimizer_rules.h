@@ -1,8 +1,9 @@
 // Update rules of optimizers that treat every element alike: what a rule does to one element, and
 // nothing else. A new one is a functor here and a row in optimizer_rules.def; its vectorised loop,
-// threads, 16-bit parameters with f32 masters and strided gradients follow.
+// threads, its kernels on a GPU, 16-bit parameters with f32 masters and strided gradients follow.
 //
 // A rule holds its coefficients in double; T is the dtype of the state, to which they are rounded.
+// Parameters whose rules are equal share a launch on a GPU.
 // operator()(p, g, s) gives the new parameter from parameter p and gradient g, and changes the
 // element's states s[0], s[1] ... in place. kSigned says which states may be negative, in rules
 // that can keep them in 8 bits (quantized_rules.def). Formulas that take more than the element are
@@ -23,6 +24,7 @@ struct AdagradRule {
   double l2;         // weight decay, added to the gradient
   double step_size;  // lr / (1 + (t - 1) lr_decay)
   double eps;
+  friend bool operator==(const AdagradRule&, const AdagradRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T p, T g, T* s) const {
@@ -44,6 +46,7 @@ struct RmsPropRule {
   double eps;
   double momentum;
   double step_size;
+  friend bool operator==(const RmsPropRule&, const RmsPropRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T p, T g, T* s) const {
@@ -72,6 +75,7 @@ struct LionRule {
   double beta1, new1;
   double beta2, new2;
   double step_size;
+  friend bool operator==(const LionRule&, const LionRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T p, T g, T* s) const {
@@ -93,6 +97,7 @@ struct LateDecayAdamWRule {
   double step_size;  // lr sqrt(1 - beta2^t) / (1 - beta1^t)
   double eps;        // times sqrt(1 - beta2^t)
   double decay;      // lr * weight_decay
+  friend bool operator==(const LateDecayAdamWRule&, const LateDecayAdamWRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T p, T g, T* s) const {
@@ -116,6 +121,7 @@ struct AdEmaMixRule {
   double alpha;
   double eps;
   double step_size;
+  friend bool operator==(const AdEmaMixRule&, const AdEmaMixRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T p, T g, T* s) const {
@@ -141,6 +147,7 @@ struct ScheduleFreeRule {
   double average;  // the weight of the new z in the average x
   double y_step;   // lr * (1 - beta1 * (1 - average))
   double z_step;   // lr
+  friend bool operator==(const ScheduleFreeRule&, const ScheduleFreeRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T y, T g, T* s) const {
@@ -164,6 +171,7 @@ struct StableMomentsRule {
   double new1;  // 1 - the decay of the mean
   double beta2, new2;
   double least;  // eps^2
+  friend bool operator==(const StableMomentsRule&, const StableMomentsRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T p, T g, T* s) const {
@@ -174,17 +182,22 @@ struct StableMomentsRule {
   }
 };
 
-/// Its step. s: the mean, the mean square.
+/// Its step. s: the mean, the mean square, and with kShared the share of the rates that this tensor
+/// takes, in every element: a number that is on a GPU, which the host need not wait for.
+template <bool kShared>
 struct StableStepRule {
   static constexpr const char* kName = "stable_adamw_step";
-  static constexpr int kStates = 2;
+  static constexpr int kStates = 2 + kShared;
   double decay;  // the share of the parameter that goes
   double eps;
   double step_size;
+  friend bool operator==(const StableStepRule&, const StableStepRule&) = default;
 
   template <class T>
   VEC_INLINE T operator()(T p, T, T* s) const {
-    return p - T(decay) * p - T(step_size) * s[0] / (std::sqrt(s[1]) + T(eps));
+    const T root = std::sqrt(s[1]) + T(eps);
+    if constexpr (kShared) return p - s[2] * (T(decay) * p + T(step_size) * s[0] / root);
+    return p - T(decay) * p - T(step_size) * s[0] / root;
   }
 };
 

@@ -29,7 +29,7 @@ void sgd_step(const SgdUpdate& update) {
       TENDRIL_ISA_CALL(sgd_block(n, p, g, advance(buffer, at), c));
     });
   };
-  visit_step("sgd_step", update.parameter, update.gradient, state.master, run);
+  visit_step("sgd_step", update.parameter, update.gradient, state.master, run, update.rounding);
 }
 
 void adamw_steps(std::span<const AdamWUpdate> updates) { for_each_update(updates, adamw_step); }
@@ -59,8 +59,8 @@ void check(const AdamWUpdate& update) {
 }
 
 void check(const SgdUpdate& update) {
-  const auto& [parameter, gradient, state, options] = update;
-  check_step("sgd_step", parameter, gradient, state.master);
+  const auto& [parameter, gradient, state, options, rounding] = update;
+  check_step("sgd_step", parameter, gradient, state.master, rounding);
   require_same_device("sgd_step", parameter, gradient, state.buffer, state.master);
   if (state.buffer.defined())
     require_dense("sgd_step", "the momentum buffer", state.buffer, parameter,

@@ -54,7 +54,7 @@ struct AdamWUpdate {
   Tensor parameter, gradient;
   AdamWState state;
   AdamWStep options;
-  std::optional<RandomKey> rounding = {};  // on the CPU
+  std::optional<RandomKey> rounding = {};
 };
 /// The same for many parameters: on a GPU one launch for all that share dtypes and options.
 TENDRIL_API void adamw_steps(std::span<const AdamWUpdate> updates);
@@ -85,6 +85,7 @@ struct SgdUpdate {
   Tensor parameter, gradient;
   SgdState state;
   SgdStep options;
+  std::optional<RandomKey> rounding = {};
 };
 TENDRIL_API void sgd_steps(std::span<const SgdUpdate> updates);
 

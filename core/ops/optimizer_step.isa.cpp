@@ -52,17 +52,6 @@ ISA_INLINE uint16_t narrow(float x) {
   return static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? (bits >> 16) | 0x40u : rounded);
 }
 
-// Infinity and NaN stay, and a finite number never becomes infinite.
-ISA_INLINE uint16_t round_at_random(float x, uint32_t word) {
-  constexpr uint32_t kExponent = 0x7F800000u;
-  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
-  const uint32_t carried = bits + (word & 0xFFFFu);
-  const bool finite = (bits & kExponent) != kExponent;
-  const uint32_t rounded = finite && (carried & kExponent) != kExponent ? carried : bits;
-  const uint32_t quiet = (bits & 0x7FFFFFFFu) > kExponent ? 0x40u : 0u;
-  return static_cast<uint16_t>(rounded >> 16 | quiet);
-}
-
 }  // namespace
 
 void adamw_block(int64_t n, float* p, const float* g, float* m, float* v, float* vmax,

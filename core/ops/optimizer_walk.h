@@ -36,9 +36,6 @@ inline void check_rounding(const char* op, const Tensor& parameter, const Tensor
   TENDRIL_CHECK(parameter.dtype() == bf16 && !master.defined(), "[", op,
                 "] rounding at random takes the place of the master of a bf16 parameter; got ",
                 parameter.dtype(), master.defined() ? " with a master" : "");
-  TENDRIL_CHECK(parameter.device().is_cpu(), "[", op,
-                "] rounding at random works on the CPU only; got a parameter on ",
-                parameter.device(), "; keep f32 masters there");
 }
 
 // What all rules ask of parameter, gradient and master.

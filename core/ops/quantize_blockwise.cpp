@@ -1,4 +1,5 @@
 #include <tendril/core/ops/code_book.h>
+#include <tendril/core/ops/dispatch.h>
 #include <tendril/core/threads.h>
 
 #include <algorithm>
@@ -146,14 +147,12 @@ const std::array<float, 256>& code_values(CodeMap map) {
   return values[map == CodeMap::with_sign ? 0 : 1];
 }
 
-Quantized quantize_blockwise(const Tensor& x, CodeMap map) {
-  TENDRIL_CHECK(x.dtype() == f32 && x.is_contiguous() && x.device().is_cpu(),
-                "[quantize_blockwise] needs a dense f32 tensor on the CPU; got ", x.dtype(), " ",
-                x.shape(), " on ", x.device());
-  const Quantized result = {Tensor::empty(x.shape(), u8),
-                            Tensor::empty({quant_blocks(x.numel())}, f32)};
+namespace cpu {
+namespace {
+
+void quantize(const Tensor& x, const Quantized& to, CodeMap map) {
   const float* const values = x.data<float>();
-  for_each_quant_block(result, map, [&](int64_t at, int64_t n, const QuantizedBlock& block) {
+  for_each_quant_block(to, map, [&](int64_t at, int64_t n, const QuantizedBlock& block) {
     TENDRIL_CHECK(map == CodeMap::with_sign ||
                       std::none_of(values + at, values + at + n, [](float v) { return v < 0.0f; }),
                   "[quantize_blockwise] the map without sign takes no negative number; got one "
@@ -163,6 +162,30 @@ Quantized quantize_blockwise(const Tensor& x, CodeMap map) {
     TENDRIL_CHECK(finite, "[quantize_blockwise] numbers must be finite; got one that is not among ",
                   "the elements from ", at, " on");
   });
+}
+
+void dequantize(const Quantized& x, const Tensor& to, CodeMap map) {
+  float* const values = to.data<float>();
+  for_each_quant_block(x, map, [&](int64_t at, int64_t n, const QuantizedBlock& block) {
+    TENDRIL_ISA_CALL(dequantize_block(n, block, values + at));
+  });
+}
+
+}  // namespace
+}  // namespace cpu
+
+namespace cuda {
+void quantize(const Tensor& x, const Quantized& to, CodeMap map);  // quantize_blockwise.cu
+void dequantize(const Quantized& x, const Tensor& to, CodeMap map);
+}  // namespace cuda
+
+Quantized quantize_blockwise(const Tensor& x, CodeMap map) {
+  TENDRIL_CHECK(x.dtype() == f32 && x.is_contiguous(),
+                "[quantize_blockwise] needs a dense f32 tensor; got ", x.dtype(), " ", x.shape(),
+                x.is_contiguous() ? "" : ", strided");
+  const Quantized result = {Tensor::empty(x.shape(), u8, x.device()),
+                            Tensor::empty({quant_blocks(x.numel())}, f32, x.device())};
+  TENDRIL_ON_DEVICE(x, quantize(x, result, map));
   return result;
 }
 
@@ -172,11 +195,9 @@ Tensor dequantize_blockwise(const Quantized& x, CodeMap map) {
                 "[dequantize_blockwise] needs dense u8 codes and one f32 per 256 of them; got ",
                 x.codes.dtype(), " ", x.codes.shape(), " and ", x.absmax.dtype(), " ",
                 x.absmax.shape());
-  const Tensor result = Tensor::empty(x.codes.shape(), f32);
-  float* const values = result.data<float>();
-  for_each_quant_block(x, map, [&](int64_t at, int64_t n, const QuantizedBlock& block) {
-    TENDRIL_ISA_CALL(dequantize_block(n, block, values + at));
-  });
+  require_same_device("dequantize_blockwise", x.codes, x.absmax);
+  const Tensor result = Tensor::empty(x.codes.shape(), f32, x.codes.device());
+  TENDRIL_ON_DEVICE(x.codes, dequantize(x, result, map));
   return result;
 }
 

@@ -31,9 +31,10 @@ TENDRIL_API const std::array<float, 256>& code_values(CodeMap map);
 /// The code of 0.
 constexpr uint8_t zero_code(CodeMap map) { return map == CodeMap::with_sign ? 127 : 0; }
 
-/// The nearest codes of a dense f32 tensor on the CPU. What is not 0 never gets the code of 0: a
-/// second moment that vanishes beside a mean that does not would make a step of any size. Error for
-/// numbers that are not finite, and for negative ones in the map without sign.
+/// The nearest codes of a dense f32 tensor, the same on every device. What is not 0 never gets the
+/// code of 0: a second moment that vanishes beside a mean that does not would make a step of any
+/// size. Error (for a GPU, at the next wait) for numbers that are not finite, and for negative ones
+/// in the map without sign.
 TENDRIL_API Quantized quantize_blockwise(const Tensor& x, CodeMap map);
 TENDRIL_API Tensor dequantize_blockwise(const Quantized& x, CodeMap map);
 

@@ -10,15 +10,6 @@ namespace tendril::cpu::TENDRIL_ISA {
 namespace {
 
 constexpr int kSize = 256;
-constexpr int32_t kMagnitude = 0x7FFFFFFF;
-
-// What a block's numbers are multiplied with; the inverse of a subnormal number may be infinite.
-ISA_INLINE float inverse_scale(float largest) {
-  constexpr float kMost = 3.4028234e38f;
-  const float inverse = largest > 0.0f ? 1.0f / largest : 0.0f;
-  return inverse < kMost ? inverse : kMost;
-}
-
 #ifdef __AVX2__
 
 template <bool kSigned>
@@ -40,9 +31,6 @@ ISA_INLINE void read(const QuantizedBlock& block, float* x) {
     store(x + i, level * scale);
   }
 }
-
-// A float from 2^23 to 2^24 is an integer, and its lowest byte that of the integer.
-constexpr float kIntegers = 0x1.8p23f;
 
 // `next` is memory of the size of x that is wanted soon: quantising leaves the memory idle. In two
 // loops, as one would be a chain of so many operations that a processor sees too few numbers ahead

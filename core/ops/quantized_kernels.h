@@ -6,35 +6,18 @@
 
 #include <tendril/core/cpu/isa.h>
 #include <tendril/core/ops/optimizer_rules.h>
+#include <tendril/core/ops/quantized_element.h>
 
 namespace tendril::cpu {
 
-// A map of codes. Level j is the j-th code from 0 upwards, its place J = j + first_place. Decade b
-// (of b = 0 .. 6) has the places from P = 2^b, or 2^(b+1) without a sign, to 2 P - 1; there
-//   level = (18 J + 9 - 16 P) / D,  D = 2^8 5^(7-b), or twice that without a sign,
-// and the border below place J is (18 J - 16 P) / D. The border between two decades lies 18 / D
-// above that, and the highest level, 1, is decade 7. All numerators and denominators are integers
-// that a float can hold.
-struct CodeBook {
-  int32_t zero;         // the code of 0, and of level 0
-  int32_t first_place;  // 0, or 1 without a sign
-
-  // From codes, as formulas. By the exponent of J as a float, 127 + log2 P, modulo 8:
-  // level = (18 J + offset) * unit.
-  float offset[8], unit[8];
-  // And as a table.
+// A map of codes by formulas, and what vectors of numbers or scalars take besides.
+struct CodeBook : CodeFormulas {
+  // From codes, as a table.
   float values[256];  // ascending
 
-  // To codes, as formulas. The decade by the exponent, modulo 32: the decade below the only border
-  // between decades in this binade (the bits of an integer), and the border.
+  // To codes: the decade by the exponent of the magnitude, modulo 32: the decade below the only
+  // border between decades in this binade (the bits of an integer), and the border.
   float binade_decade[32], binade_border[32];
-  // Or by three steps of a search: the largest magnitude that belongs to the decades below 4; below
-  // 2 or 6; below 1, 3, 5 or 7, by the decade so far.
-  float middle, outer[8], odd[8];
-  // By decade: D; 16 P - 18 (first_place + 1); the highest level (the lowest byte of a float of
-  // about 1.5 * 2^23).
-  float inverse[8], origin[8], last[8];
-  float least;  // level 1
 
   // And as tables. All magnitudes whose float has the same exponent and upper 7 bits of the
   // mantissa form a cell, so small that at most one border between levels is inside.

@@ -19,8 +19,6 @@ ISA_INLINE float largest_magnitude(const float* x) {
   return __builtin_bit_cast(float, largest);
 }
 
-ISA_INLINE bool is_finite(float x) { return x - x == 0.0f; }
-
 struct Largest {
   int32_t first, second;  // bits
 };

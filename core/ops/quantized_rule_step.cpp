@@ -1,8 +1,10 @@
 #include <tendril/core/ops/code_book.h>
+#include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/optimizer_walk.h>
 #include <tendril/core/ops/quantized_rule_step.h>
 
 namespace tendril::ops {
+namespace cpu {
 namespace {
 
 using tendril::cpu::QuantizedBlock;
@@ -12,26 +14,6 @@ static_assert(kStepBlock % kQuantBlock == 0, "the walk must not cut blocks");
 template <class Rule>
 constexpr CodeMap map_of(int state) {
   return Rule::kSigned[state] ? CodeMap::with_sign : CodeMap::without_sign;
-}
-
-template <class Rule>
-void check(const QuantizedRuleUpdate<Rule>& update) {
-  const Tensor& parameter = update.parameter;
-  TENDRIL_CHECK(parameter.device().is_cpu(), "[", Rule::kName,
-                "] 8-bit states work on the CPU only; got a parameter on ", parameter.device(),
-                "; on a GPU there are AdamW, Adam, Sgd, Adafactor and Muon");
-  check_step(Rule::kName, parameter, update.gradient, update.master, update.rounding);
-  TENDRIL_CHECK(parameter.dtype() != f64, "[", Rule::kName,
-                "] an f64 parameter has f64 states; 8-bit ones are for up to 32 bits");
-  for (const Quantized& state : update.states) {
-    require_same_device(Rule::kName, parameter, update.gradient, update.master, state.codes,
-                        state.absmax);
-    require_dense(Rule::kName, "the codes of a state", state.codes, parameter, u8);
-    TENDRIL_CHECK(state.absmax.dtype() == f32 && state.absmax.is_contiguous() &&
-                      state.absmax.numel() == quant_blocks(parameter.numel()),
-                  "[", Rule::kName, "] there must be one f32 per 256 codes; got ",
-                  state.absmax.dtype(), " ", state.absmax.shape(), " for ", parameter.numel());
-  }
 }
 
 template <class Rule>
@@ -50,12 +32,46 @@ void apply_rule(const QuantizedRuleUpdate<Rule>& update) {
   visit_step(Rule::kName, update.parameter, update.gradient, update.master, run, update.rounding);
 }
 
+template <class Rule>
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
+  for_each_update(updates, apply_rule<Rule>);
+}
+
+}  // namespace
+}  // namespace cpu
+
+namespace cuda {
+template <class Rule>
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates);  // quantized_rules.cu
+}
+
+namespace {
+
+template <class Rule>
+void check(const QuantizedRuleUpdate<Rule>& update) {
+  const Tensor& parameter = update.parameter;
+  check_step(Rule::kName, parameter, update.gradient, update.master, update.rounding);
+  TENDRIL_CHECK(parameter.dtype() != f64, "[", Rule::kName,
+                "] an f64 parameter has f64 states; 8-bit ones are for up to 32 bits");
+  for (const Quantized& state : update.states) {
+    require_same_device(Rule::kName, parameter, update.gradient, update.master, state.codes,
+                        state.absmax);
+    require_dense(Rule::kName, "the codes of a state", state.codes, parameter, u8);
+    TENDRIL_CHECK(state.absmax.dtype() == f32 && state.absmax.is_contiguous() &&
+                      state.absmax.numel() == quant_blocks(parameter.numel()),
+                  "[", Rule::kName, "] there must be one f32 per 256 codes; got ",
+                  state.absmax.dtype(), " ", state.absmax.shape(), " for ", parameter.numel());
+  }
+}
+
 }  // namespace
 
 template <class Rule>
 void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
   for (const QuantizedRuleUpdate<Rule>& update : updates) check(update);
-  for_each_update(updates, apply_rule<Rule>);
+  for_each_device(updates, [](std::span<const QuantizedRuleUpdate<Rule>> here) {
+    TENDRIL_ON_DEVICE(here[0].parameter, apply_rules<Rule>(here));
+  });
   for (const QuantizedRuleUpdate<Rule>& update : updates) update.parameter.bump_version();
 }
 

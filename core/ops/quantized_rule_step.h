@@ -22,7 +22,8 @@ struct QuantizedRuleUpdate {
 
 /// Block by block: the states are dequantised, the rule is applied to them in f32, the parameter
 /// takes the step of the exact new states, and those are quantised again. An element whose new
-/// state is not finite (as its gradient is not) is left out, and its states become 0. On the CPU.
+/// state is not finite (as its gradient is not) is left out, and its states become 0. Parameters
+/// and codes are the same bits on every device.
 template <class Rule>
 void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates);
 

@@ -52,7 +52,7 @@ TEST_SUITE("optimizer_choice") {
       for (const auto& [name, tensor] : state) count += name.ends_with(".master");
       return count;
     };
-    for (const std::string optim : {"adamw_torch", "adamw_8bit", "lion_8bit"}) {
+    for (const std::string optim : {"adamw_torch", "sgd", "adamw_8bit", "lion_8bit"}) {
       CAPTURE(optim);
       CHECK(masters(state_after_a_step(optim, "", bf16)) > 0);
       CHECK(masters(state_after_a_step(optim, "stochastic_rounding=true", bf16)) == 0);
