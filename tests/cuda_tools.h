@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <string>
 
 #include <tendril/core/cuda.h>
@@ -17,6 +18,19 @@ inline bool skipped_without_gpu() {
   return true;
 }
 
+/// The first one; or the one whose number TENDRIL_TEST_GPU is, where the same tests must hold.
+inline Device gpu_under_test() {
+  const char* number = std::getenv("TENDRIL_TEST_GPU");
+  return Device::cuda(number && *number ? std::stoi(number) : 0);
+}
+
+/// The same for a test that needs two; one is no fault of the machine.
+inline bool skipped_without_two_gpus() {
+  if (cuda::device_count() >= 2) return false;
+  MESSAGE("left out: needs two GPUs; got ", cuda::device_count());
+  return true;
+}
+
 /// Runs one of many comparisons on the GPU. An Error, also one that only shows when the GPU is
 /// waited for, is a failed check that names the comparison; the others go on.
 template <class Body>
@@ -24,7 +38,7 @@ void check_on_gpu(const std::string& label, const Body& body) {
   CAPTURE(label);
   try {
     body();
-    cuda::synchronize();
+    cuda::synchronize(gpu_under_test());
   } catch (const Error& error) {
     const std::string message = error.what();
     CHECK_MESSAGE(false, label, ": ", message);
