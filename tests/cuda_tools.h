@@ -31,6 +31,9 @@ inline bool skipped_without_two_gpus() {
   return true;
 }
 
+/// Whether the GPU is the one of tests/gpu/emulated, on which large shapes take minutes.
+inline bool gpu_is_emulated() { return cuda::properties(Device::cuda()).name == "emulated GPU"; }
+
 /// Runs one of many comparisons on the GPU. An Error, also one that only shows when the GPU is
 /// waited for, is a failed check that names the comparison; the others go on.
 template <class Body>

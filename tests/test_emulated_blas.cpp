@@ -142,18 +142,11 @@ double gelu_slope(double x) {
   return (gelu(x + h) - gelu(x - h)) / (2.0 * h);
 }
 
-/// The largest error of D, and of aux where the epilogue writes it, relative to 1 + |expected|;
-/// infinity when anything else was written.
+/// Computes d, as core/cuda/blas.cu asks for it.
 template <class In, class Out>
-double error_of(const Form& f) {
+void multiply(const Form& f, Matrices<In>& a, Matrices<In>& b, Matrices<Out>& d, Matrices<Out>& aux,
+              Matrices<Out>& bias) {
   using S = std::conditional_t<std::is_same_v<In, double>, double, float>;
-  Matrices<In> a(f.transpose_a ? f.k : f.m, f.transpose_a ? f.m : f.k, f.batch, 1),
-      b(f.transpose_b ? f.n : f.k, f.transpose_b ? f.k : f.n, f.batch, 2);
-  Matrices<Out> d(f.m, f.n, f.batch, 3), aux(f.m, f.n, f.batch, 4), bias(f.m, 1, 1, 5);
-  if (f.beta == 0.0)  // is then not read
-    for (Out& x : d.values) x = static_cast<Out>(std::numeric_limits<float>::quiet_NaN());
-  Matrices<Out> before = d, aux_before = aux;
-
   Asked asked(kType<In>, std::is_same_v<In, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F);
   if (f.transpose_a) asked.set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
   if (f.transpose_b) asked.set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_T);
@@ -166,6 +159,20 @@ double error_of(const Form& f) {
   REQUIRE(asked.found == 1);
   REQUIRE(asked.multiply(static_cast<S>(f.alpha), a, b, static_cast<S>(f.beta), d,
                          asked.choice.workspaceSize) == CUBLAS_STATUS_SUCCESS);
+}
+
+/// The largest error of D, and of aux where the epilogue writes it, relative to 1 + |expected|;
+/// infinity when anything else was written.
+template <class In, class Out>
+double error_of(const Form& f) {
+  Matrices<In> a(f.transpose_a ? f.k : f.m, f.transpose_a ? f.m : f.k, f.batch, 1),
+      b(f.transpose_b ? f.n : f.k, f.transpose_b ? f.k : f.n, f.batch, 2);
+  Matrices<Out> d(f.m, f.n, f.batch, 3), aux(f.m, f.n, f.batch, 4), bias(f.m, 1, 1, 5);
+  if (f.beta == 0.0)  // is then not read
+    for (Out& x : d.values) x = static_cast<Out>(std::numeric_limits<float>::quiet_NaN());
+  Matrices<Out> before = d, aux_before = aux;
+
+  multiply(f, a, b, d, aux, bias);
 
   const bool adds_bias = f.epilogue & CUBLASLT_EPILOGUE_BIAS;
   const bool is_gelu =

@@ -9,7 +9,8 @@
 
 // emulated_switch(void** save, void* load): pushes what a call preserves, leaves the stack pointer
 // in *save, takes the other stack and pops. A new stack holds the address of its entry instead of
-// a return address, and zeros for the registers.
+// a return address, and zeros for the registers. It jumps instead of returning: the processor would
+// predict a return to the caller.
 extern "C" void emulated_switch(void** save, void* load);
 #if defined(__x86_64__)
 asm(R"(
@@ -33,7 +34,8 @@ emulated_switch:
   popq %r12
   popq %rbx
   popq %rbp
-  ret
+  popq %rcx
+  jmp *%rcx
 .size emulated_switch, .-emulated_switch
 )");
 constexpr size_t kEntryWord = 6;   // above the six registers
@@ -87,6 +89,10 @@ namespace {
 constexpr size_t kStackBytes = 256 * 1024;  // reserved; what kernels touch is a page or two
 constexpr size_t kGuardBytes = 64 * 1024;   // a whole page, whatever its size
 
+// Stacks lie a power of two apart: without offsets their ends would share a few lines of the
+// caches.
+constexpr size_t kOffset = 832, kOffsets = 32 * 1024;
+
 #ifdef EMULATED_ADDRESS_SANITIZER
 thread_local Context* left = nullptr;  // by the switch under way
 #endif
@@ -99,7 +105,7 @@ Context::~Context() {
   munmap(stack_ - kGuardBytes, kGuardBytes + kStackBytes);
 }
 
-void Context::prepare(void (*entry)()) {
+void Context::prepare(void (*entry)(), size_t number) {
   if (!stack_) {
     void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -111,7 +117,8 @@ void Context::prepare(void (*entry)()) {
   }
   allow(stack_, kStackBytes);
   fake_stack_ = nullptr;
-  auto* frame = reinterpret_cast<uintptr_t*>(stack_ + kStackBytes) - kFrameWords;
+  unsigned char* top = stack_ + kStackBytes - number * kOffset % kOffsets;
+  auto* frame = reinterpret_cast<uintptr_t*>(top) - kFrameWords;
   for (size_t i = 0; i < kFrameWords; ++i) frame[i] = 0;
   frame[kEntryWord] = reinterpret_cast<uintptr_t>(entry);
   stack_pointer_ = frame;

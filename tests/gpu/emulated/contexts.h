@@ -16,8 +16,9 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   /// Gives it a stack of its own, on which the next switch to it calls `entry`, which never
-  /// returns. What the stack held before is forgotten; nothing on it is destroyed.
-  void prepare(void (*entry)());
+  /// returns. What the stack held before is forgotten; nothing on it is destroyed. Stacks of
+  /// different `number` begin in different parts of the processor's caches.
+  void prepare(void (*entry)(), size_t number);
 
   /// Leaves `from`, the running one, for `to`; returns when something switches back to `from`.
   static void switch_to(Context& from, Context& to);

@@ -12,6 +12,7 @@ target_compile_features(tendril_emulator PUBLIC cxx_std_20)
 set_target_properties(tendril_emulator PROPERTIES POSITION_INDEPENDENT_CODE ON)
 target_compile_options(tendril_emulator PRIVATE -Wall -Wextra -O2)
 target_link_libraries(tendril_emulator PRIVATE OpenMP::OpenMP_CXX)
+set_source_files_properties(${TENDRIL_EMULATOR}/fragments.cpp PROPERTIES COMPILE_OPTIONS -O3)
 target_include_directories(tendril_emulator PUBLIC ${TENDRIL_EMULATOR}/include ${TENDRIL_EMULATED_CODE}
                                             PRIVATE ${PROJECT_BINARY_DIR}/include)
 

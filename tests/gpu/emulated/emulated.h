@@ -26,9 +26,13 @@ struct Coordinates {
 };
 
 namespace detail {
+inline constexpr size_t kMostExchanged = 64;  // bytes of a lane
+/// From the 32 posts of a warp to what its lanes get.
+using Combine = void (*)(const unsigned char* posts, unsigned char* results);
 /// Posts `size` bytes for this lane and waits for the others of the warp; returns 32 slots of
-/// `size` bytes, valid until the lane's next call.
-const unsigned char* exchange_bytes(const void* mine, size_t size, std::source_location place);
+/// `size` bytes, valid until the lane's next call. With `combine` the results instead.
+const unsigned char* exchange_bytes(const void* mine, size_t size, std::source_location place,
+                                    Combine combine = nullptr);
 }  // namespace detail
 
 inline Coordinates here() { return {threadIdx, blockIdx, blockDim, gridDim}; }
@@ -47,11 +51,27 @@ void synchronize_warp(std::source_location place = std::source_location::current
 template <class T>
 std::array<T, 32> exchange(const T& mine,
                            std::source_location place = std::source_location::current()) {
-  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 64);
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= detail::kMostExchanged);
   std::array<T, 32> all;
   std::memcpy(static_cast<void*>(all.data()), detail::exchange_bytes(&mine, sizeof mine, place),
               sizeof all);
   return all;
+}
+
+/// An operation of the whole warp: once all lanes have posted, kCombine makes 32 results of the 32
+/// posts; every lane gets its own.
+template <auto kCombine, class Result, class T>
+Result combined(const T& mine, std::source_location place) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= detail::kMostExchanged);
+  static_assert(std::is_trivially_copyable_v<Result> && sizeof(Result) <= detail::kMostExchanged);
+  constexpr auto combine = [](const unsigned char* posts, unsigned char* results) {
+    kCombine(*reinterpret_cast<const std::array<T, 32>*>(posts),
+             *reinterpret_cast<std::array<Result, 32>*>(results));
+  };
+  const unsigned char* results = detail::exchange_bytes(&mine, sizeof mine, place, combine);
+  Result result;
+  std::memcpy(&result, results + static_cast<size_t>(lane()) * sizeof result, sizeof result);
+  return result;
 }
 
 inline constexpr size_t kMostThreads = 1024;
@@ -87,7 +107,7 @@ void submit(cudaStream_t stream, std::function<void()> work);
 /// What launches.cpp adds to kernels: after each `__shared__` variable, which is then filled with a
 /// pattern once per block, and where `__launch_bounds__` is given.
 void declare_shared(void* variable, size_t bytes);
-void check_bounds(unsigned most_threads, unsigned least_blocks = 0);
+inline void check_bounds(unsigned most_threads, unsigned /*least_blocks*/ = 0);
 
 /// Queues a kernel; its arguments were copied by value into `kernel_of_one_thread`. `identity` is
 /// the kernel's address, by which cudaFuncSetAttribute may have allowed it more than 48 KiB of
@@ -96,5 +116,10 @@ void check_bounds(unsigned most_threads, unsigned least_blocks = 0);
 void launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
             std::function<void()> kernel_of_one_thread, const void* identity = nullptr,
             std::initializer_list<const void*> pointers = {});
+
+inline void check_bounds(unsigned most_threads, unsigned) {
+  if (blockDim.x * blockDim.y * blockDim.z > most_threads)
+    trap("is in a block of more threads than the kernel's __launch_bounds__");
+}
 
 }  // namespace emulated

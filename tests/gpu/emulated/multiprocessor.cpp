@@ -55,13 +55,19 @@ void FiberQueue::append(FiberQueue& other) {
 
 // ---------------------------------------------------------------- grids and blocks
 
+namespace {
+constinit thread_local Multiprocessor* busy_one = nullptr;
+}
+
 Multiprocessor& Multiprocessor::mine() {
   static thread_local Multiprocessor multiprocessor;
   return multiprocessor;
 }
 
+Multiprocessor* Multiprocessor::busy() { return busy_one; }
+
 std::string Multiprocessor::run(const Grid& grid) {
-  if (running_) return "a kernel launched a kernel";
+  if (busy_one) return "a kernel launched a kernel";
   for (uint3 block{}; block.z < grid.blocks.z; ++block.z)
     for (block.y = 0; block.y < grid.blocks.y; ++block.y)
       for (block.x = 0; block.x < grid.blocks.x; ++block.x)
@@ -85,8 +91,9 @@ std::string Multiprocessor::run_block(const Grid& grid, uint3 block) {
   if (warps_.size() < warps) warps_.resize(warps);
   for (unsigned w = 0; w < warps; ++w) warps_[w].alive = w + 1 < warps ? 32 : count_ - 32 * w;
   shared_.begin_block(grid.shared);
+  busy_one = this;
   enter(fresh_fiber(), host_);
-  running_ = nullptr;
+  busy_one = nullptr;
   if (!error_.empty()) forget_fibers();
   const std::string overrun = shared_.end_block();
   return error_.empty() ? overrun : error_;
@@ -95,10 +102,11 @@ std::string Multiprocessor::run_block(const Grid& grid, uint3 block) {
 void Multiprocessor::forget_fibers() {
   idle_.clear(), ready_.clear(), at_barrier_.clear();
   for (Warp& warp : warps_) warp.waiting.clear();
-  for (const auto& fiber : fibers_) {
-    fiber->context.prepare(fiber_main);
-    fiber->copies.clear(), fiber->group_sizes.clear();
-    idle_.push(fiber.get());
+  for (size_t i = 0; i < fibers_.size(); ++i) {
+    Fiber& fiber = *fibers_[i];
+    fiber.context.prepare(fiber_main, i);
+    fiber.copies.clear(), fiber.group_sizes.clear();
+    idle_.push(&fiber);
   }
 }
 
@@ -107,7 +115,7 @@ void Multiprocessor::forget_fibers() {
 Fiber* Multiprocessor::fresh_fiber() {
   if (Fiber* idle = idle_.pop()) return idle;
   fibers_.push_back(std::make_unique<Fiber>());
-  fibers_.back()->context.prepare(fiber_main);
+  fibers_.back()->context.prepare(fiber_main, fibers_.size());
   return fibers_.back().get();
 }
 
@@ -117,9 +125,21 @@ void Multiprocessor::enter(Fiber* fiber, Context& from) {
   Context::switch_to(from, fiber->context);
 }
 
+namespace {
+struct Stopped {};  // thrown through a thread that failed, so that what it holds is destroyed
+}  // namespace
+
 void Multiprocessor::fiber_main() {
   Context::entered();
-  mine().run_threads();
+  Multiprocessor& on = mine();
+  try {
+    on.run_threads();
+  } catch (const Stopped&) {
+  } catch (const std::exception& error) {
+    on.error_ = std::string("a kernel threw: ") + error.what();
+  }
+  // The other threads of the block never go on; their stacks are forgotten.
+  Context::switch_to(on.running_->context, on.host_);
 }
 
 // Threads that start while nothing is ready run one after the other on the same stack: kernels
@@ -141,11 +161,7 @@ void Multiprocessor::run_thread() {
   fiber.thread = backwards_ ? count_ - 1 - started_ : started_;
   ++started_;
   threadIdx = fiber.coordinates = coordinates_of(fiber.thread, grid_->threads);
-  try {
-    (*grid_->kernel)();
-  } catch (const std::exception& error) {
-    fail(std::string("a kernel threw: ") + error.what());
-  }
+  (*grid_->kernel)();
   retire();
 }
 
@@ -157,6 +173,8 @@ void Multiprocessor::retire() {
     fail("returned while other threads of the block wait in __syncthreads at " + text(barrier_));
   Warp& warp = warps_[running_->thread / 32];
   --warp.alive;
+  if (!warp.waiting.empty())  // nothing was posted for this lane
+    std::memset(warp.slots[warp.buffer] + running_->thread % 32 * warp.bytes, 0, warp.bytes);
   if (!warp.waiting.empty() && warp.waiting.size() == warp.alive) release(warp);
 }
 
@@ -172,8 +190,7 @@ void Multiprocessor::pass_on() {
 
 void Multiprocessor::fail(const std::string& what) {
   error_ = "thread " + text(running_->coordinates) + " " + what;
-  Context::switch_to(running_->context, host_);
-  __builtin_unreachable();  // its stack is forgotten
+  throw Stopped{};
 }
 
 void Multiprocessor::fail_stuck() {
@@ -209,18 +226,21 @@ void Multiprocessor::synchronize_block(std::source_location place) {
 }
 
 void Multiprocessor::release(Warp& warp) {
+  if (warp.combine) warp.combine(warp.slots[warp.buffer], warp.results[warp.buffer]);
   warp.buffer ^= 1;
   ready_.append(warp.waiting);
 }
 
 const unsigned char* Multiprocessor::exchange(const void* mine, size_t bytes,
-                                              std::source_location place) {
+                                              std::source_location place, detail::Combine combine) {
   Warp& warp = warps_[running_->thread / 32];
   unsigned char* slots = warp.slots[warp.buffer];
+  const unsigned char* outcome = combine ? warp.results[warp.buffer] : slots;
   if (warp.waiting.empty()) {
     warp.place = place;
     warp.bytes = bytes;
-    std::memset(slots, 0, 32 * bytes);
+    warp.combine = combine;
+    if (warp.alive < 32) std::memset(slots, 0, 32 * bytes);
   } else if (warp.bytes != bytes || !same(warp.place, place)) {
     fail("came to the operation of a warp at " + text(place) +
          " while other lanes wait in the one at " + text(warp.place));
@@ -228,11 +248,11 @@ const unsigned char* Multiprocessor::exchange(const void* mine, size_t bytes,
   std::memcpy(slots + running_->thread % 32 * bytes, mine, bytes);
   if (warp.waiting.size() + 1 == warp.alive) {
     release(warp);
-    return slots;
+    return outcome;
   }
   warp.waiting.push(running_);
   pass_on();
-  return slots;
+  return outcome;
 }
 
 }  // namespace emulated

@@ -52,8 +52,10 @@ struct Warp {
   FiberQueue waiting;
   std::source_location place;  // where they wait
   size_t bytes = 0;
+  detail::Combine combine = nullptr;
   int buffer = 0;
-  alignas(64) unsigned char slots[2][32 * 64];
+  alignas(64) unsigned char slots[2][32 * detail::kMostExchanged];
+  alignas(64) unsigned char results[2][32 * detail::kMostExchanged];  // of `combine`
 };
 
 struct Grid {
@@ -66,18 +68,20 @@ struct Grid {
 class Multiprocessor {
  public:
   static Multiprocessor& mine();
+  /// The same while a kernel runs, null otherwise.
+  static Multiprocessor* busy();
 
   /// All blocks in turn. What went wrong, or nothing; the blocks after the one that failed do not
   /// run.
   std::string run(const Grid& grid);
 
   // Called by running threads.
-  bool is_running() const { return running_; }
   Fiber& running() { return *running_; }
   SharedMemory& shared() { return shared_; }
   bool copies_at_once() const { return backwards_; }
   void synchronize_block(std::source_location place);
-  const unsigned char* exchange(const void* mine, size_t bytes, std::source_location place);
+  const unsigned char* exchange(const void* mine, size_t bytes, std::source_location place,
+                                detail::Combine combine);
   [[noreturn]] void fail(const std::string& what);
 
  private:

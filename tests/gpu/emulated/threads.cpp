@@ -9,10 +9,9 @@ namespace emulated {
 namespace {
 
 Multiprocessor& here_or_throw() {
-  Multiprocessor& on = Multiprocessor::mine();
-  if (!on.is_running())
-    throw std::logic_error("[emulated GPU] a host thread called what only kernels may");
-  return on;
+  Multiprocessor* on = Multiprocessor::busy();
+  if (!on) throw std::logic_error("[emulated GPU] a host thread called what only kernels may");
+  return *on;
 }
 
 // An address of 0 in shared memory is nobody's, as nullptr is elsewhere.
@@ -30,15 +29,17 @@ bool aligned(const void* pointer, size_t bytes) {
 }  // namespace
 
 const unsigned char* detail::exchange_bytes(const void* mine, size_t size,
-                                            std::source_location place) {
-  return here_or_throw().exchange(mine, size, place);
+                                            std::source_location place, Combine combine) {
+  return here_or_throw().exchange(mine, size, place, combine);
 }
 
 int lane() { return static_cast<int>(here_or_throw().running().thread % 32); }
 
 void synchronize_block(std::source_location place) { here_or_throw().synchronize_block(place); }
 
-void synchronize_warp(std::source_location place) { here_or_throw().exchange("", 0, place); }
+void synchronize_warp(std::source_location place) {
+  here_or_throw().exchange("", 0, place, nullptr);
+}
 
 void trap(const char* what) { here_or_throw().fail(what); }
 
@@ -48,11 +49,6 @@ void declare_shared(void* variable, size_t bytes) {
   Multiprocessor& on = here_or_throw();
   if (!on.shared().declare(variable, bytes))
     on.fail("has more shared memory in its block than there is");
-}
-
-void check_bounds(unsigned most_threads, unsigned) {
-  if (blockDim.x * blockDim.y * blockDim.z > most_threads)
-    trap("is in a block of more threads than the kernel's __launch_bounds__");
 }
 
 uint32_t shared_address(const void* pointer) {
