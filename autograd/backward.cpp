@@ -301,7 +301,8 @@ void prepare_roots(const char* op, const std::vector<Tensor>& roots,
     TENDRIL_CHECK(seed.shape() == root.shape() && seed.dtype() == root.dtype() &&
                       seed.device() == root.device(),
                   "[", op, "] the gradient of root ", i, " must match it; got ", seed.shape(), " ",
-                  seed.dtype(), " for ", root.shape(), " ", root.dtype());
+                  seed.dtype(), " on ", seed.device(), " for ", root.shape(), " ", root.dtype(),
+                  " on ", root.device());
     edges.push_back(detail::edge_of(root));
     seeds.push_back(seed.detach());
   }

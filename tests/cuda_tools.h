@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <string>
 
 #include <tendril/core/cuda.h>
@@ -17,6 +18,19 @@ inline bool skipped_without_gpu() {
   return true;
 }
 
+/// The first one; or the one whose number TENDRIL_TEST_GPU is, where the same tests must hold.
+inline Device gpu_under_test() {
+  const char* number = std::getenv("TENDRIL_TEST_GPU");
+  return Device::cuda(number && *number ? std::stoi(number) : 0);
+}
+
+/// The same for a test that needs two; one is no fault of the machine.
+inline bool skipped_without_two_gpus() {
+  if (cuda::device_count() >= 2) return false;
+  MESSAGE("left out: needs two GPUs; got ", cuda::device_count());
+  return true;
+}
+
 /// Whether the GPU is the one of tests/gpu/emulated, on which large shapes take minutes.
 inline bool gpu_is_emulated() { return cuda::properties(Device::cuda()).name == "emulated GPU"; }
 
@@ -27,7 +41,7 @@ void check_on_gpu(const std::string& label, const Body& body) {
   CAPTURE(label);
   try {
     body();
-    cuda::synchronize();
+    cuda::synchronize(gpu_under_test());
   } catch (const Error& error) {
     const std::string message = error.what();
     CHECK_MESSAGE(false, label, ": ", message);

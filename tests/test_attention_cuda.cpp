@@ -173,7 +173,7 @@ TEST_SUITE("attention on CUDA") {
                                                 : 0x1p-7;
       const std::vector<Tensor> expected =
           run_packed(c, accumulate_dtype(c.dtype), Device::cpu()).all();
-      const std::vector<Tensor> got = run_packed(c, c.dtype, Device::cuda()).all();
+      const std::vector<Tensor> got = run_packed(c, c.dtype, testing::gpu_under_test()).all();
       for (size_t i = 0; i < got.size(); ++i) {
         CAPTURE(i);
         CHECK(difference(got[i], expected[i]) <= tolerance * (i < 2 ? 1 : 2));
@@ -187,7 +187,7 @@ TEST_SUITE("attention on CUDA") {
     for (int64_t i = 0; i < 300; ++i) lengths.push_back(i % 4);
     const Packed c{lengths, lengths, 32, bf16, {.causal = true}, 1, 1};
     const std::vector<Tensor> expected = run_packed(c, f32, Device::cpu()).all();
-    const std::vector<Tensor> got = run_packed(c, bf16, Device::cuda()).all();
+    const std::vector<Tensor> got = run_packed(c, bf16, testing::gpu_under_test()).all();
     for (size_t i = 0; i < got.size(); ++i)
       CHECK(difference(got[i], expected[i]) <= 0x1p-7 * (i < 2 ? 1 : 2));
   }
@@ -204,8 +204,8 @@ TEST_SUITE("attention on CUDA") {
         CAPTURE(one.D);
         CAPTURE(one.dropout);
         const std::vector<Tensor> expected = run(one, dtype, exact, Device::cpu()).all();
-        const std::vector<Tensor> got = run(one, dtype, dtype, Device::cuda()).all();
-        const std::vector<Tensor> again = run(one, dtype, dtype, Device::cuda()).all();
+        const std::vector<Tensor> got = run(one, dtype, dtype, testing::gpu_under_test()).all();
+        const std::vector<Tensor> again = run(one, dtype, dtype, testing::gpu_under_test()).all();
         for (size_t i = 0; i < got.size(); ++i) {
           CAPTURE(i);
           CHECK(got[i].dtype() == (i == 1 ? exact : dtype));
@@ -218,7 +218,7 @@ TEST_SUITE("attention on CUDA") {
   TEST_CASE("heads are joined without a copy, and so are the gradients of a joint projection") {
     if (testing::skipped_without_gpu()) return;
     const Case one{2, 3, 3, 40, 40, 64};
-    const Run got = run(one, bf16, bf16, Device::cuda());
+    const Run got = run(one, bf16, bf16, testing::gpu_under_test());
     CHECK(ops::transpose(got.result.output, 1, 2).is_contiguous());
     const auto rows = [&](const Tensor& x) {
       return ops::reshape(ops::transpose(x, 1, 2), {2, 40, 3 * 64});
@@ -236,8 +236,8 @@ TEST_SUITE("attention on CUDA") {
     for (const DType dtype : {bf16, f32}) {
       Tensor q = ones({1, 1, 200, 64});
       q.data<float>()[150 * 64] = std::nanf("");
-      q = to(to(q, dtype), Device::cuda());
-      const Tensor k = to(ones({1, 1, 200, 64}, dtype), Device::cuda());
+      q = to(to(q, dtype), testing::gpu_under_test());
+      const Tensor k = to(ones({1, 1, 200, 64}, dtype), testing::gpu_under_test());
       ops::AttentionSettings settings;
       settings.causal = true;
       const ops::AttentionResult result = ops::attention(q, k, k, settings);

@@ -14,7 +14,7 @@ using namespace tendril::testing;
 
 namespace {
 
-const Device kGpu = Device::cuda();
+const Device kGpu = gpu_under_test();
 
 nn::models::Gpt2Config small() {
   return {.vocab_size = 61,
@@ -48,7 +48,7 @@ TEST_SUITE("cuda_graph") {
       loss.backward();
       loss = loss.detach();
     };
-    const cuda::Graph graph(step);
+    const cuda::Graph graph(step, kGpu);
     CHECK(graph.node_count() > 10);
     const Tensor recorded = loss;
     std::vector<Tensor> gradients;
@@ -71,12 +71,13 @@ TEST_SUITE("cuda_graph") {
   TEST_CASE("numbers on the host and random draws cannot be recorded") {
     if (skipped_without_gpu()) return;
     const Tensor x = to(ones({8}), kGpu);
-    CHECK(contains(message_of([&] { cuda::Graph([&] { sum(x).item<float>(); }); }), "[Graph]"));
-    CHECK(contains(message_of([&] { cuda::Graph([&] { dropout(x, 0.5); }); }), "[Graph]"));
+    CHECK(
+        contains(message_of([&] { cuda::Graph([&] { sum(x).item<float>(); }, kGpu); }), "[Graph]"));
+    CHECK(contains(message_of([&] { cuda::Graph([&] { dropout(x, 0.5); }, kGpu); }), "[Graph]"));
     CHECK_FALSE(cuda::is_recording_graph());
     CHECK(sum(x).item<float>() == 8.0f);  // the stream is usable again
     Tensor y;
-    const cuda::Graph graph([&] { y = x * 2.0; });
+    const cuda::Graph graph([&] { y = x * 2.0; }, kGpu);
     graph.replay();
     CHECK(y.to_vector<float>() == std::vector<float>(8, 2.0f));
   }

@@ -18,7 +18,7 @@ using namespace tendril::testing;
 
 namespace {
 
-const Device kGpu = Device::cuda();
+const Device kGpu = gpu_under_test();
 
 struct Precision {
   DType dtype;

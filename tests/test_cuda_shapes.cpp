@@ -18,7 +18,7 @@ using namespace tendril::testing;
 
 namespace {
 
-const Device kGpu = Device::cuda();
+const Device kGpu = gpu_under_test();
 
 // Uniform in [low, high), the same numbers for the same seed.
 Tensor uniform(const Shape& shape, uint64_t seed, double low = -1.0, double high = 1.0) {

@@ -18,7 +18,7 @@ using nn::models::Gpt2;
 
 namespace {
 
-const Device kGpu = Device::cuda();
+const Device kGpu = gpu_under_test();
 constexpr int64_t kVocabulary = 61, kBatch = 4, kContext = 32;
 
 nn::models::Gpt2Config config(double dropout = 0.0) {
@@ -122,7 +122,7 @@ TEST_SUITE("cuda_training") {
       Training training(kGpu, dtype, 0.1);
       const Tensor tokens = to(counting(0), kGpu);
       for (int i = 0; i < 3; ++i) training.step(tokens);
-      cuda::synchronize();
+      cuda::synchronize(kGpu);
       const int64_t before = cuda::synchronization_count();
       CHECK(before > 0);
       const Tensor loss = training.step(tokens);

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <atomic>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 #include <tendril/core/cuda/memory.h>
 #include <tendril/core/ops/copy.h>
@@ -13,8 +15,6 @@ namespace {
 constexpr int kMostDevices = 16;
 
 thread_local std::array<cudaStream_t, kMostDevices> current_stream{};  // null: the device's own
-thread_local int current_device = -1;
-
 std::atomic<int64_t> waits = 0;
 
 // One device, started at its first use and never torn down: tensors with static storage duration
@@ -24,8 +24,9 @@ struct DeviceState {
   std::atomic<bool> started = false;
   Properties properties;
   cudaStream_t stream = nullptr;
-  IndexFault* fault = nullptr;       // on the device
-  IndexFault* fault_copy = nullptr;  // page-locked, for reading it
+  IndexFault* fault = nullptr;  // on the device
+  std::mutex copies_mutex;
+  std::vector<IndexFault*> copies;  // page-locked, for reading it; those that no thread uses
 };
 
 DeviceState& raw_state(int index) {
@@ -33,10 +34,11 @@ DeviceState& raw_state(int index) {
   return (*states)[static_cast<size_t>(index)];
 }
 
+// The runtime is asked each time: the program may have set another device since.
 void make_current(int index) {
-  if (current_device == index) return;
+  int current = -1;
+  if (cudaGetDevice(&current) == cudaSuccess && current == index) return;
   check(cudaSetDevice(index), "cudaSetDevice");
-  current_device = index;
 }
 
 void start(DeviceState& state, int index) {
@@ -52,7 +54,6 @@ void start(DeviceState& state, int index) {
                       p.l2CacheSize};
   TENDRIL_CUDA_CHECK(cudaStreamCreateWithFlags(&state.stream, cudaStreamNonBlocking));
   TENDRIL_CUDA_CHECK(cudaMalloc(&state.fault, sizeof(IndexFault)));
-  TENDRIL_CUDA_CHECK(cudaMallocHost(&state.fault_copy, sizeof(IndexFault)));
   TENDRIL_CUDA_CHECK(cudaMemset(state.fault, 0, sizeof(IndexFault)));
   state.started.store(true, std::memory_order_release);
 }
@@ -68,16 +69,43 @@ DeviceState& state_of(Device device) {
   return state;
 }
 
+// Page-locked memory for a fault while in scope: threads wait for a device at the same time.
+class FaultCopy {
+ public:
+  explicit FaultCopy(DeviceState& state) : state_(state) {
+    const std::lock_guard lock(state_.copies_mutex);
+    if (state_.copies.empty()) {
+      TENDRIL_CUDA_CHECK(cudaMallocHost(&copy_, sizeof(IndexFault)));
+      state_.copies.reserve(state_.copies.capacity() + 1);  // the destructor must not throw
+    } else {
+      copy_ = state_.copies.back();
+      state_.copies.pop_back();
+    }
+  }
+  ~FaultCopy() {
+    const std::lock_guard lock(state_.copies_mutex);
+    state_.copies.push_back(copy_);
+  }
+  FaultCopy(const FaultCopy&) = delete;
+  FaultCopy& operator=(const FaultCopy&) = delete;
+  IndexFault* get() const { return copy_; }
+
+ private:
+  DeviceState& state_;
+  IndexFault* copy_ = nullptr;
+};
+
 // Waits for the stream; throws what a kernel has reported.
 void wait(DeviceState& state, cudaStream_t on) {
   TENDRIL_CHECK(!is_recording_graph(),
                 "[Graph] the host cannot wait for numbers while a graph is recorded; keep item(), "
                 "to_vector() and to(x, Device::cpu()) out of the recorded work");
   waits.fetch_add(1, std::memory_order_relaxed);
-  TENDRIL_CUDA_CHECK(cudaMemcpyAsync(state.fault_copy, state.fault, sizeof(IndexFault),
-                                     cudaMemcpyDeviceToHost, on));
+  const FaultCopy copy(state);
+  TENDRIL_CUDA_CHECK(
+      cudaMemcpyAsync(copy.get(), state.fault, sizeof(IndexFault), cudaMemcpyDeviceToHost, on));
   TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
-  const IndexFault fault = *state.fault_copy;
+  const IndexFault fault = *copy.get();
   if (fault.set == 0) return;
   TENDRIL_CUDA_CHECK(cudaMemsetAsync(state.fault, 0, sizeof(IndexFault), on));
   TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
@@ -137,8 +165,7 @@ void synchronize(Device device) {
 void wait_for_started_devices() noexcept {
   for (int index = 0; index < kMostDevices; ++index) {
     if (!raw_state(index).started.load(std::memory_order_acquire)) continue;
-    if (current_device != index && cudaSetDevice(index) == cudaSuccess) current_device = index;
-    cudaDeviceSynchronize();
+    if (cudaSetDevice(index) == cudaSuccess) cudaDeviceSynchronize();
   }
 }
 
@@ -161,12 +188,27 @@ void* allocate(Device device, int64_t bytes) {
 
 // cudaFree waits for the device, so that nothing still uses the memory.
 void release(Device device, void* data) noexcept {
-  if (current_device != device.index && cudaSetDevice(device.index) == cudaSuccess)
-    current_device = device.index;
-  cudaFree(data);
+  if (cudaSetDevice(device.index) == cudaSuccess) cudaFree(data);
 }
 
 void* stream_tag(Device device) { return stream(device); }
+
+namespace {
+
+// What `waiting` gets from now on begins after all that `working` has got so far.
+void let_wait(cudaStream_t waiting, Device waiting_device, cudaStream_t working,
+              Device working_device) {
+  make_current(working_device.index);
+  cudaEvent_t mark = nullptr;
+  TENDRIL_CUDA_CHECK(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming));
+  const std::unique_ptr<void, void (*)(void*)> owner(
+      mark, [](void* event) { cudaEventDestroy(static_cast<cudaEvent_t>(event)); });
+  TENDRIL_CUDA_CHECK(cudaEventRecord(mark, working));
+  make_current(waiting_device.index);
+  TENDRIL_CUDA_CHECK(cudaStreamWaitEvent(waiting, mark, 0));
+}
+
+}  // namespace
 
 void transfer(void* to, Device to_device, const void* from, Device from_device, int64_t bytes) {
   const auto size = static_cast<size_t>(bytes);
@@ -177,10 +219,12 @@ void transfer(void* to, Device to_device, const void* from, Device from_device, 
     TENDRIL_CUDA_CHECK(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, on));
     wait(state_of(from_device), on);
   } else {
-    const cudaStream_t on = stream(from_device);
+    // The destination's device may still work on what its memory held before, and must not read it
+    // before the numbers are there.
+    const cudaStream_t target = stream(to_device), on = stream(from_device);
+    let_wait(on, from_device, target, to_device);
     TENDRIL_CUDA_CHECK(cudaMemcpyPeerAsync(to, to_device.index, from, from_device.index, size, on));
-    waits.fetch_add(1, std::memory_order_relaxed);
-    TENDRIL_CUDA_CHECK(cudaStreamSynchronize(on));
+    let_wait(target, to_device, on, from_device);
   }
 }
 

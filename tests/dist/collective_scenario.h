@@ -16,8 +16,9 @@ namespace tendril::testing {
 
 class CollectiveScenario {
  public:
-  explicit CollectiveScenario(std::shared_ptr<dist::ProcessGroup> group)
-      : group_(std::move(group)) {}
+  explicit CollectiveScenario(std::shared_ptr<dist::ProcessGroup> group,
+                              Device device = Device::cpu())
+      : group_(std::move(group)), device_(device) {}
 
   /// All results of this rank, one after the other, as bytes.
   std::string run() {
@@ -40,10 +41,14 @@ class CollectiveScenario {
     std::vector<double> values;
     for (int64_t i = 0; i < count; ++i)
       values.push_back(100.0 + 50.0 * std::sin(static_cast<double>(3 * i + 11 * group_->rank())));
-    return ops::cast(Tensor::from<double>(values, {count}), dtype);
+    const Tensor here = Tensor::empty({count}, dtype, device_);
+    ops::copy(here, Tensor::from<double>(values, {count}));
+    return here;
   }
 
-  void keep(const Tensor& x) {
+  void keep(const Tensor& on_device) {
+    const Tensor x = Tensor::empty(on_device.shape(), on_device.dtype());
+    ops::copy(x, on_device);
     results_.append(static_cast<const char*>(x.raw_data()), static_cast<size_t>(x.nbytes()));
   }
 
@@ -69,15 +74,16 @@ class CollectiveScenario {
       counts.push_back(rank % 3 == 2 ? 0 : (rank % 3 + 1) * count);
       total += counts.back();
     }
-    const Tensor part = Tensor::empty({counts[static_cast<size_t>(group_->rank())]}, f32);
-    const Tensor sums = Tensor::empty(part.shape(), bf16), whole = zeros({total});
+    const Tensor part = Tensor::empty({counts[static_cast<size_t>(group_->rank())]}, f32, device_);
+    const Tensor sums = Tensor::empty(part.shape(), bf16, device_);
+    const Tensor whole = zeros({total}, f32, device_);
     group_
         ->reduce_scatter(
             {{numbers(total, bf16), part, counts}, {numbers(total, bf16), sums, counts}})
         .wait();
     group_->all_gather({{whole, part, counts}}).wait();
     const bool is_root = group_->rank() == group_->size() - 1;
-    const Tensor gathered = is_root ? zeros({total}, bf16) : Tensor();
+    const Tensor gathered = is_root ? zeros({total}, bf16, device_) : Tensor();
     group_->gather({{gathered, sums, counts}}, group_->size() - 1).wait();
     keep(part);
     keep(whole);
@@ -97,7 +103,7 @@ class CollectiveScenario {
       output_counts.push_back(count * (rank + 2 * group_->rank()));
       input += input_counts.back(), output += output_counts.back();
     }
-    const Tensor received = Tensor::empty({output}, f32);
+    const Tensor received = Tensor::empty({output}, f32, device_);
     group_->all_to_all(received, output_counts, numbers(input), input_counts).wait();
     keep(received);
     const Tensor token = numbers(count, u8);  // along the ranks
@@ -113,6 +119,7 @@ class CollectiveScenario {
   }
 
   std::shared_ptr<dist::ProcessGroup> group_;
+  Device device_;  // of its tensors
   std::string results_;
 };
 

@@ -79,7 +79,7 @@ step() {
 # The named test files with a filter of doctest each; prints what failed and how many passed.
 tests_of() {
   local program=$1 file
-  [ -n "$tests" ] || tests=$(for file in tests/test_*cuda*.cpp tests/trainer/test_*cuda*.cpp tests/dist/test_nccl.cpp; do basename "$file" .cpp; done | paste -sd,)
+  [ -n "$tests" ] || tests=$(for file in tests/{,trainer/,dist/}test_*cuda*.cpp tests/dist/test_nccl.cpp; do basename "$file" .cpp; done | paste -sd,)
   for file in ${tests//,/ }; do
     step "$file" 150 "${with_libraries[@]}" "$program" --source-file="*/$file.cpp" --duration=true --no-colors=true
     # One line for each comparison that is off, however many checks it fails.

@@ -1,17 +1,21 @@
 // Run by mpirun on some processes; ctest's mpi_* are this program.
 //
 //   mpi_tests collectives   the same bits as between threads; exit status 0 when all is well
+//   mpi_tests gpus          the same of tensors on GPUs, and sharded training there
 //   mpi_tests timeout       rank 1 does not come; the others print what they are told
 //   mpi_tests throw         rank 1 leaves with an exception; likewise
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <string>
 #include <thread>
 
+#include <tendril/core/cuda.h>
 #include <tendril/dist/in_process.h>
 #include <tendril/dist/mpi/mpi_group.h>
 
 #include "dist/collective_scenario.h"
+#include "dist/dist_tools.h"
 
 using namespace tendril;
 using namespace tendril::dist;
@@ -33,11 +37,8 @@ void check(bool condition, int rank, const std::string& what) {
   ++failures;
 }
 
-int collectives() {
-  // 1000: most tensors of the scenario travel in several messages.
-  const auto group = mpi_process_group(with_timeout(60s), 1000);
-  check(std::string(group->backend()) == "mpi", group->rank(), "the backend has another name");
-  const std::string results = testing::CollectiveScenario(group).run();
+void compare_collectives(const std::shared_ptr<ProcessGroup>& group, Device device) {
+  const std::string results = testing::CollectiveScenario(group, device).run();
   check(results.size() > 1'000'000, group->rank(), "the scenario has no results");
   run_ranks(group->size(), [&](const std::shared_ptr<ProcessGroup>& threads) {
     const std::string expected = testing::CollectiveScenario(threads).run();
@@ -50,12 +51,74 @@ int collectives() {
             std::string("other traffic than between threads in ") + name(collective));
     }
   });
-  int total = 0;  // every rank reports what any has found
-  const Tensor sum = full({1}, failures, i64);
+}
+
+// What one rank of `group` has after some sharded steps on the device: losses, then weights.
+std::vector<double> train(const std::shared_ptr<ProcessGroup>& group, Device device) {
+  manual_seed(3);
+  nn::models::Gpt2Config config = testing::small_gpt2();
+  config.n_layer = 1;  // an emulated GPU is slow
+  nn::models::Gpt2 model(config);
+  model.to(device);
+  FullySharded sharded(model, group, {.wrap = wrap_class({"Gpt2Block"})});
+  optim::AdamW optimizer(sharded.named_parameters(), {.lr = 3e-3});
+  std::vector<double> results;
+  const auto share = [&](const Tensor& examples) {
+    return to(testing::share_of(slice(examples, 0, 0, 4), group->rank(), group->size()), device);
+  };
+  for (int64_t step = 0; step < 10; ++step) {
+    const Tensor loss =
+        model.loss(share(testing::tokens_of_step(step)), share(testing::targets_of_step(step)));
+    loss.backward();
+    sharded.clip_grad_norm(0.05);
+    optimizer.step();
+    optimizer.zero_grad();
+    results.push_back(loss.item<double>());
+  }
+  for (const auto& [name, tensor] : sharded.full_state_dict(true))
+    for (const double value : tensor.to_vector<double>()) results.push_back(value);
+  return results;
+}
+
+void compare_training(const std::shared_ptr<ProcessGroup>& group, Device device) {
+  const std::vector<double> here = train(group, device);
+  run_ranks(group->size(), [&](const std::shared_ptr<ProcessGroup>& threads) {
+    const std::vector<double> expected = train(threads, Device::cpu());
+    if (threads->rank() != group->rank()) return;
+    check(here.size() == expected.size(), group->rank(), "sharded training has other results");
+    for (size_t i = 0; i < 10 && i < here.size(); ++i)
+      check(std::abs(here[i] - expected[i]) <= 1e-5 * expected[i], group->rank(),
+            "other losses than on the CPU");
+  });
+}
+
+int agree(const std::shared_ptr<ProcessGroup>& group) {
+  const Tensor sum = full({1}, failures, i64);  // every rank reports what any has found
   group->all_reduce(sum).wait();
-  total = static_cast<int>(sum.item<int64_t>());
+  const auto total = sum.item<int64_t>();
   if (group->rank() == 0 && total == 0) std::printf("%d ranks agree\n", group->size());
   return total == 0 ? 0 : 1;
+}
+
+int collectives() {
+  // 1000: most tensors of the scenario travel in several messages.
+  const auto group = mpi_process_group(with_timeout(60s), 1000);
+  check(std::string(group->backend()) == "mpi", group->rank(), "the backend has another name");
+  compare_collectives(group, Device::cpu());
+  return agree(group);
+}
+
+int gpus() {
+  const auto group = mpi_process_group(with_timeout(60s));
+  if (!cuda::is_available()) {
+    std::printf("there is no GPU\n");
+    return 1;
+  }
+  const Device device = Device::cuda(group->rank() % cuda::device_count());
+  set_num_threads(1);
+  compare_collectives(group, device);
+  compare_training(group, device);
+  return agree(group);
 }
 
 // Prints what an operation that waits for rank 1 says, and stays until the others have as well:
@@ -83,5 +146,6 @@ int faults(bool by_exception) {
 
 int main(int count, char** arguments) {
   const std::string mode = count > 1 ? arguments[1] : "collectives";
+  if (mode == "gpus") return gpus();
   return mode == "collectives" ? collectives() : faults(mode == "throw");
 }

@@ -23,6 +23,12 @@ endfunction()
 foreach(ranks 2 3 4)
   tendril_mpi_test(${ranks} ${ranks} collectives "${ranks} ranks agree")
 endforeach()
+if(TENDRIL_EMULATED_CUDA)
+  foreach(gpus 1 2)
+    tendril_mpi_test(${gpus}_gpu 2 gpus "2 ranks agree")
+    set_property(TEST mpi_${gpus}_gpu APPEND PROPERTY ENVIRONMENT TENDRIL_EMULATED_GPUS=${gpus})
+  endforeach()
+endif()
 # Ranks 0 and 2, in either order: the operation, the step and the rank that is missed. News of an exception may
 # come while they are still adding up.
 foreach(fault timeout throw)

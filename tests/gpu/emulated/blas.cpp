@@ -9,6 +9,8 @@
 
 #include "emulated.h"
 #include "gemm.h"
+#include "memory.h"
+#include "streams.h"
 
 struct cublasLtContext {};
 
@@ -232,6 +234,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
   return CUBLAS_STATUS_SUCCESS;
 }
 
+static bool is_of_another_gpu(const void* data, cudaStream_t stream) {
+  const int owner = emulated::owner_of(data);
+  return owner >= 0 && owner != emulated::device_of(stream);
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
                               const void* alpha, const void* a_data, cublasLtMatrixLayout_t a,
                               const void* b_data, cublasLtMatrixLayout_t b, const void* beta,
@@ -244,7 +251,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   const void* const pointers[] = {a_data, b_data, c_data, d_data};
   if (!algorithm || algorithm->mark != kMark) return CUBLAS_STATUS_INVALID_VALUE;
   for (size_t i = 0; i < 4; ++i)
-    if (!pointers[i] || !aligned(pointers[i], algorithm->alignment[i]))
+    if (!pointers[i] || !aligned(pointers[i], algorithm->alignment[i]) ||
+        is_of_another_gpu(pointers[i], stream))
       return CUBLAS_STATUS_INVALID_VALUE;
   const size_t needed = algorithm->workspace;
   if (workspace_size < needed || (needed > 0 && (!workspace || !aligned(workspace, 16))))

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <source_location>
 #include <type_traits>
 
@@ -110,9 +111,11 @@ inline void check_bounds(unsigned most_threads, unsigned /*least_blocks*/ = 0);
 
 /// Queues a kernel; its arguments were copied by value into `kernel_of_one_thread`. `identity` is
 /// the kernel's address, by which cudaFuncSetAttribute may have allowed it more than 48 KiB of
-/// dynamic shared memory.
+/// dynamic shared memory. `pointers`: the arguments that are addresses, which must not be those of
+/// another GPU's memory.
 void launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-            std::function<void()> kernel_of_one_thread, const void* identity = nullptr);
+            std::function<void()> kernel_of_one_thread, const void* identity = nullptr,
+            std::initializer_list<const void*> pointers = {});
 
 inline void check_bounds(unsigned most_threads, unsigned) {
   if (blockDim.x * blockDim.y * blockDim.z > most_threads)

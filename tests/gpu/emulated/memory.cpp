@@ -7,20 +7,25 @@
 #include <mutex>
 #include <string>
 
+#include "devices.h"
 #include "status.h"
 
 namespace emulated {
 namespace {
 
-constexpr size_t kTotal = size_t{4} << 30;
 constexpr size_t kAlignment = 256;  // cudaMalloc's
 constexpr int kUnset = 0xFF;        // NaN in every floating type, -1 in every integer
+
+struct Allocation {
+  size_t bytes;
+  int device;
+};
 
 // Never destroyed: tensors with static storage duration may outlive any destructor here.
 struct Allocations {
   std::mutex mutex;
-  std::map<uintptr_t, size_t> sizes;  // by address
-  size_t used = 0;
+  std::map<uintptr_t, Allocation> by_address;
+  std::map<int, size_t> used;  // by device
 };
 
 Allocations& allocations() {
@@ -28,45 +33,40 @@ Allocations& allocations() {
   return *all;
 }
 
-// The allocation that holds the address, or end(). The mutex is held.
-auto find(Allocations& all, const void* data) {
-  const auto address = reinterpret_cast<uintptr_t>(data);
-  auto found = all.sizes.upper_bound(address);
-  if (found == all.sizes.begin()) return all.sizes.end();
-  --found;
-  return address < found->first + found->second ? found : all.sizes.end();
-}
-
 }  // namespace
 
-bool is_device_memory(const void* data, size_t bytes) {
+int owner_of(const void* data, size_t bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(data);
   Allocations& all = allocations();
   const std::lock_guard lock(all.mutex);
-  const auto found = find(all, data);
-  return found != all.sizes.end() &&
-         reinterpret_cast<uintptr_t>(data) + bytes <= found->first + found->second;
+  auto found = all.by_address.upper_bound(address);
+  if (found == all.by_address.begin()) return -1;
+  --found;
+  const size_t offset = address - found->first;
+  const Allocation& allocation = found->second;
+  return offset < allocation.bytes && bytes <= allocation.bytes - offset ? allocation.device : -1;
 }
-
-bool touches_device_memory(const void* data) { return is_device_memory(data, 0); }
 
 }  // namespace emulated
 
 using emulated::raise;
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
+  const int device = emulated::current_device();
   auto& all = emulated::allocations();
   const std::lock_guard lock(all.mutex);
   *data = nullptr;
   if (bytes == 0) return cudaSuccess;
   const size_t rounded =
       (bytes + emulated::kAlignment - 1) / emulated::kAlignment * emulated::kAlignment;
-  if (rounded < bytes || rounded > emulated::kTotal - all.used)
+  if (rounded < bytes || rounded > emulated::kMemoryBytes - all.used[device])
     return raise(cudaErrorMemoryAllocation);
   void* memory = std::aligned_alloc(emulated::kAlignment, rounded);
   if (!memory) return raise(cudaErrorMemoryAllocation);
   std::memset(memory, emulated::kUnset, rounded);
-  all.sizes.emplace(reinterpret_cast<uintptr_t>(memory), rounded);
-  all.used += rounded;
+  all.by_address.emplace(reinterpret_cast<uintptr_t>(memory),
+                         emulated::Allocation{rounded, device});
+  all.used[device] += rounded;
   *data = memory;
   return cudaSuccess;
 }
@@ -75,12 +75,12 @@ cudaError_t cudaFree(void* data) {
   if (!data) return cudaSuccess;
   auto& all = emulated::allocations();
   const std::lock_guard lock(all.mutex);
-  const auto found = all.sizes.find(reinterpret_cast<uintptr_t>(data));
-  if (found == all.sizes.end())
+  const auto found = all.by_address.find(reinterpret_cast<uintptr_t>(data));
+  if (found == all.by_address.end())
     return raise(cudaErrorInvalidValue,
                  "cudaFree of what is no allocation, or of one freed before");
-  all.used -= found->second;
-  all.sizes.erase(found);
+  all.used[found->second.device] -= found->second.bytes;
+  all.by_address.erase(found);
   std::free(data);
   return cudaSuccess;
 }
@@ -88,8 +88,8 @@ cudaError_t cudaFree(void* data) {
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   auto& all = emulated::allocations();
   const std::lock_guard lock(all.mutex);
-  *free = emulated::kTotal - all.used;
-  *total = emulated::kTotal;
+  *free = emulated::kMemoryBytes - all.used[emulated::current_device()];
+  *total = emulated::kMemoryBytes;
   return cudaSuccess;
 }
 

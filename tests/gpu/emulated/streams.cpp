@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "devices.h"
 #include "emulated.h"
 #include "status.h"
 
@@ -14,10 +15,18 @@ void emulated::submit(cudaStream_t stream, std::function<void()> work) {
     work();
 }
 
+int emulated::device_of(cudaStream_t stream) { return stream ? stream->device : current_device(); }
+
+bool emulated::is_of_current_device(cudaStream_t stream) {
+  if (device_of(stream) == current_device()) return true;
+  raise(cudaErrorInvalidResourceHandle, "the stream belongs to a GPU that is not the current one");
+  return false;
+}
+
 // ---------------------------------------------------------------- streams
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new EmulatedStream;
+  *stream = new EmulatedStream{emulated::current_device()};
   return cudaSuccess;
 }
 
@@ -48,6 +57,7 @@ cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new EmulatedEvent;
+  (*event)->device = emulated::current_device();
   (*event)->timed = !(flags & cudaEventDisableTiming);
   return cudaSuccess;
 }
@@ -60,6 +70,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (event->device != emulated::device_of(stream))
+    return raise(cudaErrorInvalidResourceHandle, "the event and the stream belong to two GPUs");
   event->recorded = true;
   event->graph = stream ? stream->graph : nullptr;
   event->time = std::chrono::steady_clock::now();
@@ -73,7 +85,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaEventQuery(event); }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  if (!start->recorded || !end->recorded || !start->timed || !end->timed)
+  if (!start->recorded || !end->recorded || !start->timed || !end->timed ||
+      start->device != end->device)
     return raise(cudaErrorInvalidResourceHandle);
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
   return cudaSuccess;
@@ -116,6 +129,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 
 // A kernel that fails leaves its error behind; what would run after it does not.
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  if (!emulated::is_of_current_device(stream)) return cudaErrorInvalidResourceHandle;
   if (stream && stream->graph) return raise(cudaErrorStreamCaptureUnsupported);
   for (const auto& node : executable->nodes) {
     node();

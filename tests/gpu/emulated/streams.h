@@ -18,11 +18,22 @@ struct EmulatedGraphExec {
 };
 
 struct EmulatedStream {
+  int device = 0;
   EmulatedGraph* graph = nullptr;  // that it records into
 };
 
 struct EmulatedEvent {
+  int device = 0;
   bool timed = true, recorded = false;
   EmulatedGraph* graph = nullptr;  // that it was recorded into
   std::chrono::steady_clock::time_point time;
 };
+
+namespace emulated {
+
+/// The GPU on which the stream works; for null the calling thread's.
+int device_of(cudaStream_t stream);
+/// An error is raised where not: kernels and events need the GPU of their stream to be current.
+bool is_of_current_device(cudaStream_t stream);
+
+}  // namespace emulated

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
+#include <type_traits>
 
 #include "../emulated.h"
 #include "cuda_intrinsics.h"
@@ -43,10 +44,19 @@ class Launch {
     const auto one_thread = [kernel, values = std::tuple(arguments...)] {
       std::apply(kernel, values);
     };
-    launch(grid_, block_, shared_, stream_, one_thread, identity_);
+    launch(grid_, block_, shared_, stream_, one_thread, identity_, {address_in(arguments)...});
   }
 
  private:
+  // Those inside of structures are not looked at.
+  template <class T>
+  static const void* address_in(const T& argument) {
+    if constexpr (std::is_pointer_v<T>)
+      return argument;
+    else
+      return nullptr;
+  }
+
   dim3 grid_, block_;
   size_t shared_;
   cudaStream_t stream_;
