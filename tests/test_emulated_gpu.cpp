@@ -151,7 +151,10 @@ TEST_SUITE("emulated_gpu") {
     CHECK(contains(stuck, "31 of 32 lanes of a warp wait at"));
     CHECK(contains(stuck, "threads wait in __syncthreads at"));
     CHECK(contains(error_of(Wrong::some_lanes), "some lanes"));
-    CHECK(contains(error_of(Wrong::beyond_shared), "outside of its dynamic shared memory"));
+    CHECK(contains(error_of(Wrong::address_beyond_shared), "outside of its dynamic shared memory"));
+#ifndef __SANITIZE_ADDRESS__
+    CHECK(contains(error_of(Wrong::write_beyond_shared), "wrote byte 64 of dynamic shared memory"));
+#endif
     CHECK(contains(error_of(Wrong::copy_without_wait), "without waiting"));
     CHECK(contains(error_of(Wrong::misaligned_copy), "misaligned"));
     CHECK(contains(error_of(Wrong::too_many_threads, 129), "__launch_bounds__"));

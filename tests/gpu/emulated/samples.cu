@@ -112,10 +112,11 @@ __global__ void __launch_bounds__(128) wrong_kernel(Wrong what) {
     case Wrong::some_lanes:
       __shfl_xor_sync(0xFFFFu, i, 1);
       break;
-    case Wrong::beyond_shared:
-      // Behind the memory's own back: AddressSanitizer would see an access before the emulator
-      // does.
+    case Wrong::address_beyond_shared:
       ::emulated::shared_at(::emulated::shared_address(dynamic) + 64, 16);
+      break;
+    case Wrong::write_beyond_shared:
+      dynamic[4].x = 1;
       break;
     case Wrong::copy_without_wait:
       __pipeline_memcpy_async(&dynamic[0], &dynamic[1], 16);

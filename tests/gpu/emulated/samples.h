@@ -70,7 +70,8 @@ enum class Wrong {
   two_shuffles,          // lanes of a warp in two places
   shuffle_and_barrier,   // a lane waits for the block, others for it
   some_lanes,            // a mask that does not name all lanes
-  beyond_shared,         // writes behind the dynamic shared memory
+  address_beyond_shared,
+  write_beyond_shared,  // AddressSanitizer ends the program there
   copy_without_wait,
   misaligned_copy,
   too_many_threads  // more than __launch_bounds__
