@@ -47,6 +47,7 @@ void AdamFamily<Options>::update_all(std::span<Slot* const> slots) {
   updates.reserve(slots.size());
   for (Slot* slot : slots) {
     const Options& options = this->options_of(*slot);
+    const auto rounding = rounding_of(options, slot->name, slot->parameter, slot->step);
     updates.push_back(
         {.parameter = slot->parameter,
          .gradient = slot->parameter.grad(),
@@ -54,14 +55,14 @@ void AdamFamily<Options>::update_all(std::span<Slot* const> slots) {
                    .square = this->state_of(*slot, "exp_avg_sq"),
                    .max_square =
                        options.amsgrad ? this->state_of(*slot, "max_exp_avg_sq") : Tensor(),
-                   .master = keeps_master(*slot) ? this->master_of(*slot) : Tensor()},
+                   .master = rounding ? Tensor() : this->master_of(*slot)},
          .options = {.lr = this->lr(slot->group),
                      .beta1 = options.beta1,
                      .beta2 = options.beta2,
                      .eps = options.eps,
                      .step = slot->step,
                      .maximize = options.maximize},
-         .rounding = rounding_of(options, slot->name, slot->parameter, slot->step)});
+         .rounding = rounding});
     set_decay(updates.back().options, options);
   }
   ops::adamw_steps(updates);

@@ -91,9 +91,9 @@ void QuantizedStates<Options>::update_all(std::span<Slot* const> slots) {
     const Options& options = this->options_of(slot);
     update.parameter = slot.parameter;
     update.gradient = slot.parameter.grad();
-    if (keeps_master(slot)) update.master = this->master_of(slot);
     update.rule = rule_of(options, this->lr(slot.group), slot.step);
     update.rounding = rounding_of(options, slot.name, slot.parameter, slot.step);
+    if (!update.rounding) update.master = this->master_of(slot);
   };
   for (Slot* slot : slots) {
     const std::vector<StateSpec> specs = state_specs(*slot);

@@ -36,11 +36,12 @@ void Sgd::update_all(std::span<Slot* const> slots) {
   for (Slot* slot : slots) {
     const SgdOptions& options = options_of(*slot);
     const bool with_buffer = options.momentum > 0.0;
+    const auto rounding = rounding_of(options, slot->name, slot->parameter, slot->step);
     updates.push_back(
         {.parameter = slot->parameter,
          .gradient = slot->parameter.grad(),
          .state = {.buffer = with_buffer ? state_of(*slot, "momentum_buffer") : Tensor(),
-                   .master = keeps_master(*slot) ? master_of(*slot) : Tensor()},
+                   .master = rounding ? Tensor() : master_of(*slot)},
          .options = {.lr = lr(slot->group),
                      .momentum = options.momentum,
                      .dampening = options.dampening,
@@ -48,7 +49,7 @@ void Sgd::update_all(std::span<Slot* const> slots) {
                      .nesterov = options.nesterov,
                      .first = slot->step == 1,
                      .maximize = options.maximize},
-         .rounding = rounding_of(options, slot->name, slot->parameter, slot->step)});
+         .rounding = rounding});
   }
   ops::sgd_steps(updates);
 }

@@ -175,6 +175,16 @@ TEST_SUITE("optim") {
     optimizer.step();
     CHECK(p.to_vector<float>() == std::vector<float>{0.25f, 0.25f});
     CHECK(optimizer.state_dict().count("p.master") == 0);
+
+    Tensor q = leaf({1.0, -2.0}, bf16);
+    optim::AdamW adamw({NamedTensor{"p", q}}, {.lr = 1.0});
+    set_gradient(q, {1.0, 1.0});
+    adamw.step();
+    CHECK(adamw.state_dict().count("p.master") == 1);
+    q.set_data(to(q.detach(), f32));
+    set_gradient(q, {1.0, 1.0});
+    adamw.step();
+    CHECK(adamw.state_dict().count("p.master") == 0);
   }
 
   TEST_CASE("AdamW on f16 and bf16 agrees with f32 within the parameter's rounding") {

@@ -58,6 +58,6 @@ TEST_SUITE("tensor_batch") {
     CHECK(sizeof(TensorBatch<7, kChunk, tendril::RandomKey, 3000>) <= 3100);
     for_each_batch<Batch>(Memory({0, 0}).entries, [](const Batch&) { CHECK(false); });
     for_each_batch<Batch>(Memory(std::vector<int64_t>()).entries,
-                              [](const Batch&) { CHECK(false); });
+                          [](const Batch&) { CHECK(false); });
   }
 }

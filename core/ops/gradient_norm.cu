@@ -5,9 +5,9 @@
 #include <cmath>
 #include <vector>
 
+#include <tendril/core/cuda/tensor_batch.h>
 #include <tendril/core/cuda/block.cuh>
 #include <tendril/core/cuda/runtime.cuh>
-#include <tendril/core/cuda/tensor_batch.h>
 #include <tendril/core/cuda/vector.cuh>
 
 namespace tendril::ops::cuda {
