@@ -3,6 +3,9 @@
 set(TENDRIL_HAVE_CUDA OFF)
 set(TENDRIL_EMULATED_CUDA OFF)
 if(TENDRIL_CUDA STREQUAL "EMULATED")  # no compiler, no libraries: tests/gpu/emulated
+  if(NOT PROJECT_IS_TOP_LEVEL)
+    message(FATAL_ERROR "TENDRIL_CUDA=EMULATED is for Tendril's own tests; a program takes AUTO, ON or OFF")
+  endif()
   set(TENDRIL_EMULATED_CUDA ON)
   return()
 endif()

@@ -1,6 +1,6 @@
 # Installs headers, libraries and the package file, so that elsewhere find_package(tendril) gives the
 # targets that the build tree has: tendril::tendril and one for each folder.
-if(NOT TENDRIL_INSTALL)
+if(NOT TENDRIL_INSTALL OR TENDRIL_EMULATED_CUDA)  # the emulated GPU is for our tests
   return()
 endif()
 include(CMakePackageConfigHelpers)

@@ -30,9 +30,17 @@ Tensor& on_device_of(const Tensor& parameter, Tensor& state) {
 Optimizer::Optimizer() = default;
 Optimizer::~Optimizer() = default;
 
+namespace {
+
+void check_lr(const char* op, double lr) {
+  TENDRIL_CHECK(std::isfinite(lr) && lr >= 0.0, "[", op,
+                "] the learning rate must be finite and not negative; got ", lr);
+}
+
+}  // namespace
+
 void Optimizer::register_group(const std::vector<NamedTensor>& parameters, double lr) {
-  TENDRIL_CHECK(std::isfinite(lr) && lr >= 0.0,
-                "[add_param_group] the learning rate must be finite and not negative; got ", lr);
+  check_lr("add_param_group", lr);
   std::vector<Slot> added;
   for (const NamedTensor& parameter : parameters) {
     const std::string& name = parameter.name;
@@ -162,10 +170,12 @@ void Optimizer::set_lr(double lr) {
 void Optimizer::set_lr(size_t group, double lr) {
   TENDRIL_CHECK(group < groups_.size(), "[set_lr] group ", group, " does not exist; there are ",
                 groups_.size());
+  check_lr("set_lr", lr);
   groups_[group].lr = lr;
 }
 
 void Optimizer::scale_lr(double factor) {
+  for (const Group& group : groups_) check_lr("scale_lr", group.base_lr * factor);
   for (Group& group : groups_) group.lr = group.base_lr * factor;
 }
 

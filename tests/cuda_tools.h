@@ -3,8 +3,10 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include <tendril/core/cuda.h>
 
@@ -33,6 +35,17 @@ inline bool skipped_without_two_gpus() {
 
 /// Whether the GPU is the one of tests/gpu/emulated, on which large shapes take minutes.
 inline bool gpu_is_emulated() { return cuda::properties(Device::cuda()).name == "emulated GPU"; }
+
+/// Each number within `tolerance` of the expected one, relatively.
+inline void check_near(const std::vector<double>& got, const std::vector<double>& expected,
+                       double tolerance) {
+  REQUIRE(got.size() == expected.size());
+  REQUIRE_FALSE(expected.empty());
+  for (size_t i = 0; i < got.size(); ++i) {
+    CAPTURE(i);
+    CHECK(std::abs(got[i] - expected[i]) <= tolerance * std::abs(expected[i]));
+  }
+}
 
 /// Runs one of many comparisons on the GPU. An Error, also one that only shows when the GPU is
 /// waited for, is a failed check that names the comparison; the others go on.

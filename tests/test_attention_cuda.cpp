@@ -136,18 +136,41 @@ Tensor packed_mask(int64_t heads, int64_t queries, int64_t keys) {
   return randn({1, heads, queries, keys}, f32, RandomKey{5, 0, Stream::noise});
 }
 
-Run run_packed(const Packed& c, DType compute, Device device) {
+struct PackedInputs {
+  Tensor q, k, v, g;
+};
+
+PackedInputs packed_inputs(const Packed& c, DType compute, Device device) {
   const ops::PackedSequences sequences{starts_of(c.queries), starts_of(c.keys)};
   const Case one{c.B, 2 * c.groups, c.groups, sequences.q.back(), sequences.k.back(), c.D};
   const auto input = [&](int64_t count, int64_t length, uint64_t seed) {
     return to(ops::cast(heads(one, count, length, seed, c.dtype), compute), device);
   };
-  const Tensor q = input(one.heads, one.queries, 1), k = input(one.key_heads, one.keys, 2),
-               v = input(one.key_heads, one.keys, 3), g = input(one.heads, one.queries, 4);
+  return {input(one.heads, one.queries, 1), input(one.key_heads, one.keys, 2),
+          input(one.key_heads, one.keys, 3), input(one.heads, one.queries, 4)};
+}
+
+Run run_packed(const Packed& c, DType compute, Device device) {
+  const ops::PackedSequences sequences{starts_of(c.queries), starts_of(c.keys)};
+  const auto [q, k, v, g] = packed_inputs(c, compute, device);
   ops::AttentionSettings settings = c.settings;
   if (settings.mask.defined()) settings.mask = to(settings.mask, device);
   const ops::AttentionResult result = ops::packed_attention(q, k, v, settings, sequences);
   return {result, ops::packed_attention_backward(g, q, k, v, result, settings, sequences)};
+}
+
+// A call for sequence i alone, which has queries from t and keys from s on, on a GPU.
+Run run_sequence(const Packed& c, size_t i, int64_t t, int64_t s) {
+  const PackedInputs all = packed_inputs(c, c.dtype, Device::cuda());
+  const auto queries = [&](const Tensor& x) { return ops::narrow(x, 2, t, c.queries[i]); };
+  const auto keys = [&](const Tensor& x) { return ops::narrow(x, 2, s, c.keys[i]); };
+  const Tensor q = queries(all.q), k = keys(all.k), v = keys(all.v), g = queries(all.g);
+  ops::AttentionSettings settings = c.settings;
+  settings.key.position += i;
+  if (settings.mask.defined())
+    settings.mask = to(ops::narrow(queries(settings.mask), 3, s, c.keys[i]), Device::cuda());
+  const ops::AttentionResult result = ops::attention(q, k, v, settings);
+  return {result, ops::attention_backward(g, q, k, v, result, settings)};
 }
 
 }  // namespace
@@ -177,6 +200,31 @@ TEST_SUITE("attention on CUDA") {
       for (size_t i = 0; i < got.size(); ++i) {
         CAPTURE(i);
         CHECK(difference(got[i], expected[i]) <= tolerance * (i < 2 ? 1 : 2));
+      }
+    }
+  }
+
+  TEST_CASE("they are the bits of a call for each sequence, where the same kernels serve both") {
+    if (testing::skipped_without_gpu()) return;
+    const std::vector<int64_t> lengths{70, 130, 1, 0, 33}, fewer{20, 131, 0, 5, 64};
+    const ops::AttentionSettings masked{
+        .dropout = 0.2, .key = {7, 3, Stream::model}, .mask = packed_mask(4, 234, 220)};
+    for (const Packed& c :
+         {Packed{lengths, lengths, 32, bf16, {.causal = true}},
+          Packed{lengths, fewer, 32, bf16, masked}, Packed{lengths, fewer, 64, f32, masked}}) {
+      CAPTURE(c.dtype);
+      const std::vector<Tensor> packed = run_packed(c, c.dtype, Device::cuda()).all();
+      int64_t t = 0, s = 0;
+      for (size_t i = 0; i < c.queries.size(); ++i) {
+        CAPTURE(i);
+        const std::vector<Tensor> own = run_sequence(c, i, t, s).all();
+        for (size_t part = 0; part < own.size(); ++part) {
+          CAPTURE(part);
+          const bool of_keys = part >= 3;
+          CHECK(same_bits(own[part], ops::narrow(packed[part], 2, of_keys ? s : t,
+                                                 of_keys ? c.keys[i] : c.queries[i])));
+        }
+        t += c.queries[i], s += c.keys[i];
       }
     }
   }

@@ -7,7 +7,7 @@
 
 #include <tendril/core/cuda/tile.h>
 #include <tendril/core/ops/attention_bounds.h>
-#include <tendril/core/ops/attention_sequences.h>
+#include <tendril/core/ops/attention_sequences.cuh>
 
 using namespace tendril;
 using ops::AttentionBounds;

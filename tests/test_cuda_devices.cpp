@@ -165,12 +165,11 @@ TEST_SUITE("cuda_devices") {
       CHECK(memory_stats(kFirst).allocations == first.allocations);
     }
     CHECK(memory_stats(kSecond).current_bytes == second.current_bytes);
-    const int64_t free = cuda::free_bytes(kSecond), others = cuda::free_bytes(kFirst);
+    const int64_t free = cuda::free_bytes(kSecond);
     const int64_t cached = memory_stats(kSecond).reserved_bytes;
     empty_cache(kSecond);
     CHECK(memory_stats(kSecond).reserved_bytes < cached);
-    CHECK(cuda::free_bytes(kSecond) > free);
-    CHECK(cuda::free_bytes(kFirst) == others);
+    CHECK(cuda::free_bytes(kSecond) > free);  // unless another program takes more meanwhile
   }
 
   TEST_CASE("tensors of two GPUs do not mix") {

@@ -93,7 +93,8 @@ struct Training {
   }
 };
 
-// The largest deviation of weights and floating-point state; codes count as different or not.
+// The largest deviation of weights and floating-point state. Codes are compared in same_bits()
+// alone.
 double farthest(const Training& gpu, const Training& cpu) {
   double worst = 0.0;
   for (size_t i = 0; i < cpu.parameters.size(); ++i)

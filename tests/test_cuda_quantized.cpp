@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "cuda_tools.h"
@@ -183,6 +184,8 @@ TEST_SUITE("cuda_quantized") {
     }
     CHECK(differences <= 20);
     // The random numbers matter: rounding to the nearest gives other weights.
-    CHECK_FALSE(same_bits(pair.parameters[1], drawn({20000}, 2, bf16)));
+    Pair<optim::AdamW, optim::AdamWOptions> nearest(drawn({20000}, 2, bf16), {.lr = 0.01});
+    nearest.step(drawn({20000}, 3, bf16));
+    CHECK_FALSE(same_bits(pair.parameters[1], nearest.parameters[1]));
   }
 }

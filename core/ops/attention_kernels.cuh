@@ -6,7 +6,7 @@
 
 #include <tendril/core/dtype.h>
 #include <tendril/core/cuda/runtime.cuh>
-#include <tendril/core/ops/attention_sequences.h>
+#include <tendril/core/ops/attention_sequences.cuh>
 
 namespace tendril::ops::cuda {
 

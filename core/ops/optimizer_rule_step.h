@@ -22,7 +22,7 @@ struct RuleUpdate {
   std::optional<RandomKey> rounding = {};
 };
 
-/// Applies the rule to many parameters at once: on a GPU one launch for all that share dtypes and
+/// Applies the rule to many parameters at once: on a GPU a launch for dozens that share dtypes and
 /// rule.
 template <class Rule>
 void apply_rules(std::span<const RuleUpdate<Rule>> updates);

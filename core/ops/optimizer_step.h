@@ -56,7 +56,7 @@ struct AdamWUpdate {
   AdamWStep options;
   std::optional<RandomKey> rounding = {};
 };
-/// The same for many parameters: on a GPU one launch for all that share dtypes and options.
+/// The same for many parameters: on a GPU a launch for dozens that share dtypes and options.
 TENDRIL_API void adamw_steps(std::span<const AdamWUpdate> updates);
 
 struct SgdStep {

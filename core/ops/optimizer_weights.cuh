@@ -159,10 +159,12 @@ void for_each_set(std::span<const Update> updates, const Launch& launch) {
     const auto& [first, gradient] = rest.front();
     for (const auto& entry : rest) {
       const Update& update = *entry.first;
-      const bool alike = update.parameter.dtype() == first->parameter.dtype() &&
-                         entry.second.dtype() == gradient.dtype() &&
-                         update.rounding.has_value() == first->rounding.has_value() &&
-                         update.rule == first->rule;
+      // A rule with a NaN is not even like itself; its set is its update alone.
+      const bool alike =
+          &entry == &rest.front() || (update.parameter.dtype() == first->parameter.dtype() &&
+                                      entry.second.dtype() == gradient.dtype() &&
+                                      update.rounding.has_value() == first->rounding.has_value() &&
+                                      update.rule == first->rule);
       (alike ? set : others).push_back(entry);
     }
     launch(std::span<const WithGradient<Update>>(set));

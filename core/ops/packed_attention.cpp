@@ -1,5 +1,7 @@
 #include <tendril/core/ops/packed_attention.h>
 
+#include <algorithm>
+
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/flops.h>
@@ -107,6 +109,25 @@ AttentionGradients packed_attention_backward(const Tensor& g, const Tensor& q, c
                                              const PackedSequences& sequences);
 }  // namespace cuda
 
+namespace {
+
+// Kernels turn starts into addresses.
+void check_starts(const std::vector<int64_t>& starts, int64_t T) {
+  TENDRIL_CHECK(starts.size() >= 2 && starts.front() == 0 && starts.back() == T &&
+                    std::is_sorted(starts.begin(), starts.end()),
+                "[", kName, "] packed sequences must rise from 0 to the ", T,
+                " positions that are there");
+}
+
+void check_sequences(const PackedSequences& sequences, const Tensor& q, const Tensor& k) {
+  TENDRIL_CHECK(sequences.q.size() == sequences.k.size(), "[", kName, "] got ", sequences.q.size(),
+                " starts of queries and ", sequences.k.size(), " of keys");
+  check_starts(sequences.q, q.size(2));
+  check_starts(sequences.k, k.size(2));
+}
+
+}  // namespace
+
 PackedSequences packed_sequences(const Tensor& q_starts, const Tensor& k_starts, int64_t Tq,
                                  int64_t Tk) {
   TENDRIL_CHECK(q_starts.defined(), "[", kName, "] got k_starts without q_starts; give both");
@@ -124,6 +145,7 @@ AttentionResult packed_attention(const Tensor& q, const Tensor& k, const Tensor&
                                  const AttentionSettings& settings,
                                  const PackedSequences& sequences) {
   const AttentionSettings valid = checked_settings(q, k, v, settings);
+  check_sequences(sequences, q, k);
   return TENDRIL_ON_DEVICE(q, packed_attention(q, k, v, valid, sequences));
 }
 
@@ -132,6 +154,7 @@ AttentionGradients packed_attention_backward(const Tensor& g, const Tensor& q, c
                                              const AttentionSettings& settings,
                                              const PackedSequences& sequences) {
   const AttentionSettings valid = checked_settings(q, k, v, settings);
+  check_sequences(sequences, q, k);
   return TENDRIL_ON_DEVICE(q, packed_attention_backward(g, q, k, v, result, valid, sequences));
 }
 

@@ -134,16 +134,6 @@ Outcome run(int size, Place place, const Options& options, int64_t steps = kStep
   return outcomes[0];
 }
 
-void check_near(const std::vector<double>& got, const std::vector<double>& expected,
-                double tolerance) {
-  REQUIRE(got.size() == expected.size());
-  REQUIRE_FALSE(expected.empty());
-  for (size_t i = 0; i < got.size(); ++i) {
-    CAPTURE(i);
-    CHECK(std::abs(got[i] - expected[i]) <= tolerance * std::abs(expected[i]));
-  }
-}
-
 }  // namespace
 
 TEST_SUITE("cuda_sharding") {

@@ -85,16 +85,6 @@ Result run(int processes, const TemporaryFolder& folder, bool on_gpu, const Chan
   return results[0];
 }
 
-void check_near(const std::vector<double>& got, const std::vector<double>& expected,
-                double tolerance) {
-  REQUIRE(got.size() == expected.size());
-  REQUIRE_FALSE(expected.empty());
-  for (size_t i = 0; i < got.size(); ++i) {
-    CAPTURE(i);
-    CHECK(std::fabs(got[i] - expected[i]) <= tolerance * std::fabs(expected[i]));
-  }
-}
-
 Change fsdp(const std::string& words, const char* config = "null") {
   return [words, config](TrainingArguments& args) {
     args.fsdp = words;

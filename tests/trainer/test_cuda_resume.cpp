@@ -62,16 +62,6 @@ Outcome run(const TemporaryFolder& folder, bool use_cpu, const Resume& resume = 
   return outcome;
 }
 
-void check_near(const std::vector<double>& got, const std::vector<double>& expected,
-                double tolerance) {
-  REQUIRE(got.size() == expected.size());
-  REQUIRE_FALSE(expected.empty());
-  for (size_t i = 0; i < got.size(); ++i) {
-    CAPTURE(i);
-    CHECK(std::fabs(got[i] - expected[i]) <= tolerance * std::fabs(expected[i]));
-  }
-}
-
 std::string checkpoint_of(const TemporaryFolder& folder, int64_t step) {
   for (const CheckpointPath& checkpoint : list_checkpoints(folder.path()))
     if (checkpoint.step == step) return checkpoint.folder.string();

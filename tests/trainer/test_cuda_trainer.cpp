@@ -8,6 +8,7 @@
 #include <tendril/trainer/callbacks/ema.h>
 #include <tendril/trainer/optimizer_choice.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -65,8 +66,11 @@ std::vector<double> losses(const TrainingArguments& args, std::vector<double>* a
 double farthest(const std::vector<double>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0.0;
-  for (size_t i = 0; i < a.size(); ++i)
-    if (!(std::abs(a[i] - b[i]) <= worst)) worst = std::abs(a[i] - b[i]);
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double distance = std::abs(a[i] - b[i]);
+    if (std::isnan(distance)) return INFINITY;
+    worst = std::max(worst, distance);
+  }
   return worst;
 }
 

