@@ -41,7 +41,7 @@ cmake --build "$work/build" || fail "does not build"
 "$work/build/consumer" || fail "gives a wrong result"
 
 # The consumer's own file is compiled with include paths and the C++ standard, nothing else.
-command=$(grep '"command"' "$work/build/compile_commands.json" | grep -- 'main\.cpp')
+command=$(grep '"command"' "$work/build/compile_commands.json" | grep -- 'consumer\.dir/')
 flags=$(echo "$command" | sed 's/.*"command": "//; s/",\{0,1\}$//' | tr ' ' '\n' |
         awk 'skip { skip = 0; next } /^-(o|c|isystem|I)$/ { skip = 1; next } /^-I/ { next } /^-/ { print }')
 [ "$(echo "$flags" | grep -vxE -- '-std=(c|gnu)\+\+20' || true)" = "" ] ||
