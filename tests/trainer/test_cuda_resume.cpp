@@ -22,29 +22,12 @@ struct Outcome {
   std::vector<double> weights, optimizer, losses, eval_losses;
 };
 
-// Dropout, shuffling, accumulation with a short last window, evaluations, a schedule, decay.
-TrainingArguments eventful_args(const TemporaryFolder& folder, bool use_cpu) {
-  TrainingArguments args = quiet_args(folder);
-  args.use_cpu = use_cpu;
-  args.num_train_epochs = 2;
-  args.per_device_train_batch_size = 2;
-  args.gradient_accumulation_steps = 2;
-  args.learning_rate = 1e-2;
-  args.weight_decay = 0.1;
-  args.lr_scheduler_type = SchedulerType::cosine;
-  args.warmup_steps = 2;
-  args.logging_strategy = IntervalStrategy::steps;
-  args.logging_steps = 1;
-  args.eval_strategy = IntervalStrategy::steps;
-  args.eval_steps = 4;
-  args.save_strategy = SaveStrategy::steps;
-  args.save_steps = 3;
-  return args;
-}
-
 Outcome run(const TemporaryFolder& folder, bool use_cpu, const Resume& resume = {},
             const Modify& modify = {}) {
-  TrainingArguments args = eventful_args(folder, use_cpu);
+  TrainingArguments args = eventful_args(folder);
+  args.use_cpu = use_cpu;
+  args.logging_steps = 1;
+  args.save_steps = 3;
   if (modify) modify(args);
   manual_seed(7);
   nn::models::Gpt2 model(tiny_gpt_config());

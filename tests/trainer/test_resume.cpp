@@ -27,26 +27,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Everything that moves is on: dropout, shuffling, accumulation with a short last window, a log
-// window that checkpoints cut, evaluations, a schedule with warm-up.
-TrainingArguments eventful_args(const TemporaryFolder& folder) {
-  TrainingArguments args = quiet_args(folder);
-  args.num_train_epochs = 2;
-  args.per_device_train_batch_size = 2;
-  args.gradient_accumulation_steps = 2;
-  args.learning_rate = 1e-2;
-  args.weight_decay = 0.1;
-  args.lr_scheduler_type = SchedulerType::cosine;
-  args.warmup_steps = 2;
-  args.logging_strategy = IntervalStrategy::steps;
-  args.logging_steps = 3;
-  args.eval_strategy = IntervalStrategy::steps;
-  args.eval_steps = 4;
-  args.save_strategy = SaveStrategy::steps;
-  args.save_steps = 1;
-  return args;
-}
-
 struct Outcome {
   std::vector<double> weights;
   std::vector<double> optimizer;

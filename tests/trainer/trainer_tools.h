@@ -69,6 +69,26 @@ inline TrainingArguments quiet_args(const TemporaryFolder& folder) {
   return args;
 }
 
+/// Everything that moves is on: dropout, shuffling, accumulation with a short last window, a log
+/// window that checkpoints cut, evaluations, a schedule with warm-up.
+inline TrainingArguments eventful_args(const TemporaryFolder& folder) {
+  TrainingArguments args = quiet_args(folder);
+  args.num_train_epochs = 2;
+  args.per_device_train_batch_size = 2;
+  args.gradient_accumulation_steps = 2;
+  args.learning_rate = 1e-2;
+  args.weight_decay = 0.1;
+  args.lr_scheduler_type = SchedulerType::cosine;
+  args.warmup_steps = 2;
+  args.logging_strategy = IntervalStrategy::steps;
+  args.logging_steps = 3;
+  args.eval_strategy = IntervalStrategy::steps;
+  args.eval_steps = 4;
+  args.save_strategy = SaveStrategy::steps;
+  args.save_steps = 1;
+  return args;
+}
+
 /// Without the callback that prints.
 inline void silence(Trainer& trainer) { trainer.remove_callback("PrinterCallback"); }
 
@@ -78,10 +98,10 @@ struct EventRecorder : TrainerCallback {
 #define NOTE(event) \
   void event(CallbackContext&) override { events.push_back(#event); }
   NOTE(on_init_end)
-  NOTE(on_train_begin) NOTE(on_train_end) NOTE(on_epoch_begin) NOTE(on_epoch_end)
-      NOTE(on_step_begin) NOTE(on_substep_end) NOTE(on_pre_optimizer_step) NOTE(on_optimizer_step)
-          NOTE(on_step_end) NOTE(on_evaluate) NOTE(on_predict) NOTE(on_prediction_step)
-              NOTE(on_save) NOTE(on_log)
+  NOTE(on_train_begin)
+  NOTE(on_train_end) NOTE(on_epoch_begin) NOTE(on_epoch_end) NOTE(on_step_begin)
+      NOTE(on_substep_end) NOTE(on_pre_optimizer_step) NOTE(on_optimizer_step) NOTE(on_step_end)
+          NOTE(on_evaluate) NOTE(on_predict) NOTE(on_prediction_step) NOTE(on_save) NOTE(on_log)
 #undef NOTE
 };
 
