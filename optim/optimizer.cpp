@@ -25,19 +25,15 @@ Tensor& on_device_of(const Tensor& parameter, Tensor& state) {
   return state = moved;
 }
 
-}  // namespace
-
-Optimizer::Optimizer() = default;
-Optimizer::~Optimizer() = default;
-
-namespace {
-
 void check_lr(const char* op, double lr) {
   TENDRIL_CHECK(std::isfinite(lr) && lr >= 0.0, "[", op,
                 "] the learning rate must be finite and not negative; got ", lr);
 }
 
 }  // namespace
+
+Optimizer::Optimizer() = default;
+Optimizer::~Optimizer() = default;
 
 void Optimizer::register_group(const std::vector<NamedTensor>& parameters, double lr) {
   check_lr("add_param_group", lr);

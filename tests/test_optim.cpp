@@ -228,6 +228,11 @@ TEST_SUITE("optim") {
     CHECK(optimizer.lr(0) == 0.25);
     CHECK_THROWS_AS(optimizer.lr(2), Error);
     CHECK_THROWS_AS(optimizer.set_lr(2, 0.1), Error);
+    for (const double wrong : {std::nan(""), HUGE_VAL, -0.1}) {
+      CHECK_THROWS_AS(optimizer.set_lr(wrong), Error);
+      CHECK_THROWS_AS(optimizer.scale_lr(wrong), Error);
+    }
+    CHECK(optimizer.lr() == 0.25);  // refused, and nothing changed
     CHECK(optimizer.parameters().size() == 2);
   }
 
