@@ -22,11 +22,12 @@ done
 grep -q 'the model continues' "$work/log" || fail "printed no sample"
 
 # The same seed gives the same weights, whatever the number of threads, and whether or not the run was interrupted.
-short() { "$quickstart" "${small[@]}" --max_steps 30 --save_steps 7 --eval_steps 7 --dropout 0.1 "$@" > "$work/log" 2>&1; }
+brief=("${small[@]}" --max_steps 30 --save_steps 7 --eval_steps 7 --dropout 0.1)
+short() { "$quickstart" "${brief[@]}" "$@" > "$work/log" 2>&1; }
 short --output_dir "$work/one" --threads 1
 short --output_dir "$work/three" --threads 3
 cmp "$work/one/model.safetensors" "$work/three/model.safetensors" || fail "the weights depend on the number of threads"
-short --output_dir "$work/killed" & process=$!
+"$quickstart" "${brief[@]}" --output_dir "$work/killed" > "$work/log" 2>&1 & process=$!  # $! of a function is its shell
 for _ in $(seq 200); do [ -e "$work/killed/checkpoint-7" ] && break; sleep 0.02; done
 kill -KILL $process 2> /dev/null || true
 wait $process 2> /dev/null || true
