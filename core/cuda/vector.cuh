@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include <tendril/core/dtype.h>
 
@@ -23,6 +24,33 @@ __device__ inline Vector<T, N> load_vector(const T* from) {
 template <class T, int N = kVector<T>>
 __device__ inline void store_vector(T* to, const Vector<T, N>& values) {
   *reinterpret_cast<Vector<T, N>*>(to) = values;
+}
+
+/// 16 bytes of numbers as they came from memory. A Vector of 16-bit numbers that outlives a branch
+/// or an iteration is taken apart when it arrives, which waits for it; this is not.
+struct alignas(16) Packed {
+  uint32_t words[4];
+};
+
+template <class T>
+__device__ inline Packed load_packed(const T* from) {
+  Packed packed;
+  memcpy(&packed, __builtin_assume_aligned(from, 16), 16);
+  return packed;
+}
+
+template <class T>
+__device__ inline Packed pack(const Vector<T>& values) {
+  Packed packed;
+  memcpy(&packed, &values, 16);
+  return packed;
+}
+
+template <class T>
+__device__ inline Vector<T> unpack(const Packed& packed) {
+  Vector<T> values;
+  memcpy(&values, &packed, 16);
+  return values;
 }
 
 /// Whether the pointers allow 16-byte accesses.
