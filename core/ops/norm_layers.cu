@@ -73,7 +73,7 @@ struct RowInRegisters {
   __device__ RowInRegisters(const RowAhead<T, kPieces, kResidual>& raw, const NormRows& p,
                             int64_t row, int lane, int width) {
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i) x[i] = convert_columns<C>(unpack<T>(raw.x[i]));
+    for (int i = 0; i < kPieces; ++i) x[i] = unpack_as<C, T>(raw.x[i]);
     if constexpr (kResidual == Residual::ahead) {
       Vector<T, kSize> more[kPieces];
 #pragma unroll

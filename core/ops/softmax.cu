@@ -74,7 +74,7 @@ struct Pieces {
 
   // The piece at a column, the thread's i-th; 0 beyond the end of the row.
   __device__ Vector<C, kSize> piece(int first, int i) const {
-    if constexpr (S::pieces > 0) return convert_columns<C>(unpack<T>(held[i]));
+    if constexpr (S::pieces > 0) return unpack_as<C, T>(held[i]);
     return load_columns<C, kSize>(row, first, n, kAligned);
   }
 
