@@ -146,7 +146,10 @@ struct LogitsRow {
                             : pieces.template load<C>(piece, -INFINITY);
 #pragma unroll
       for (int k = 0; k < kSize; ++k) values.v[k] = scale * exponential(values.v[k]) - offset;
-      out.store_at(pieces.column(piece), values);
+      if (out.begin == pieces.begin)
+        out.store(piece, values);
+      else
+        out.store_at(pieces.column(piece), values);
     }
     if (own_piece_is_mine()) gradients[own - pieces.begin] = static_cast<T>(own_gradient);
   }
