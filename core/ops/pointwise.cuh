@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 #include <tendril/core/ops/functors.h>
 #include <tendril/core/ops/pointwise_call.h>
@@ -73,6 +74,18 @@ struct BinaryGradB {
     return F::grad_b(in[0], in[1], in[2]);
   }
 };
+
+// What a functor computes dense numbers of type T in.
+template <class F, class T>
+struct DenseCompute {
+  using type = float;
+};
+template <template <class> class Part, class F, class T>
+requires(is_half<T>&& F::kShortToo) struct DenseCompute<Part<F>, T> {
+  using type = vec::ShortFloat;
+};
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(vec::ShortFloat x) { return x.number; }
 
 template <class T, int kCount>
 struct Inputs {
@@ -155,21 +168,33 @@ struct DenseInput {
 template <class F, class T>
 using DenseInputs = Inputs<DenseInput<T>, F::kInputs>;
 
+template <class F, class C, class Vector, size_t... kInput>
+__device__ C apply_at(const Vector (&operands)[F::kInputs], int at, C parameter,
+                      std::index_sequence<kInput...>) {
+  const C values[] = {C(operands[kInput].v[at])...};
+  return F::apply(values, parameter);
+}
+
 // One vector of the result from those of the operands; kAll: none of them is a number.
 template <class F, bool kAll, class T>
 __device__ tendril::cuda::Vector<T> dense_result(const DenseInputs<F, T>& in,
-                                                 const tendril::cuda::Vector<T> (&raw)[F::kInputs],
+                                                 const tendril::cuda::Packed (&raw)[F::kInputs],
                                                  float parameter) {
+  using C = typename DenseCompute<F, T>::type;
+  constexpr int kVector = tendril::cuda::kVector<T>;
+  tendril::cuda::Vector<float, kVector> operands[F::kInputs];
+#pragma unroll
+  for (int k = 0; k < F::kInputs; ++k) {
+    operands[k] = tendril::cuda::unpack_as<float, T>(raw[k]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j)
+      if (!kAll && in.input[k].cover == Cover::number) operands[k].v[j] = in.input[k].number;
+  }
   tendril::cuda::Vector<T> result;
 #pragma unroll
-  for (int j = 0; j < tendril::cuda::kVector<T>; ++j) {
-    float values[F::kInputs];
-#pragma unroll
-    for (int k = 0; k < F::kInputs; ++k)
-      values[k] = !kAll && in.input[k].cover == Cover::number ? in.input[k].number
-                                                              : static_cast<float>(raw[k].v[j]);
-    result.v[j] = T(F::apply(values, parameter));
-  }
+  for (int j = 0; j < kVector; ++j)
+    result.v[j] = T(to_float(
+        apply_at<F, C>(operands, j, C(parameter), std::make_index_sequence<F::kInputs>())));
   return result;
 }
 
@@ -187,12 +212,12 @@ __global__ void __launch_bounds__(kPointwiseThreads)
   const int64_t begin = int64_t{blockIdx.x} * kBlock;
   const int64_t first = begin + int64_t{threadIdx.x} * kVector;
   if (all && begin + kBlock <= count) {
-    Vector raw[kDenseUnroll][F::kInputs];
+    tendril::cuda::Packed raw[kDenseUnroll][F::kInputs];
 #pragma unroll
     for (int u = 0; u < kDenseUnroll; ++u)
 #pragma unroll
       for (int k = 0; k < F::kInputs; ++k)
-        raw[u][k] = tendril::cuda::load_vector(in.input[k].data + first + u * kStep);
+        raw[u][k] = tendril::cuda::load_packed(in.input[k].data + first + u * kStep);
 #pragma unroll
     for (int u = 0; u < kDenseUnroll; ++u)
       tendril::cuda::store_vector(out + first + u * kStep,
@@ -202,9 +227,9 @@ __global__ void __launch_bounds__(kPointwiseThreads)
 #pragma unroll 1
   for (int64_t at = first; at < begin + kBlock && at < count; at += kStep) {
     const int64_t valid = count - at;
-    Vector raw[F::kInputs];
+    tendril::cuda::Packed raw[F::kInputs];
 #pragma unroll
-    for (int k = 0; k < F::kInputs; ++k) raw[k] = in.input[k].load(at, valid);
+    for (int k = 0; k < F::kInputs; ++k) raw[k] = tendril::cuda::pack(in.input[k].load(at, valid));
     const Vector result = dense_result<F, false>(in, raw, parameter);
     if (valid >= kVector) {
       tendril::cuda::store_vector(out + at, result);
