@@ -129,11 +129,13 @@ struct ColumnSums {
 
 // Where a warp has a row, one block fills a multiprocessor with as many warps as the registers
 // allow: few partial sums, and enough warps to hide the memory's latency.
+template <class T, int kPieces>
+inline constexpr int kRowRegisters = kPieces*(3 * kVector<T> + 4 * 4);  // sums, weights, two rows
 template <class T, int kPieces, bool kWarpRow>
-inline constexpr int kBackwardThreads = !kWarpRow                    ? kMostRowThreads
-                                        : kPieces * kVector<T> <= 16 ? 512
-                                        : kPieces * kVector<T> <= 24 ? 384
-                                                                     : 256;
+inline constexpr int kBackwardThreads = !kWarpRow                          ? kMostRowThreads
+                                        : kRowRegisters<T, kPieces> <= 90  ? 512
+                                        : kRowRegisters<T, kPieces> <= 130 ? 384
+                                                                           : 256;
 
 // What a kernel is compiled for: loads behind a condition that is known only when it runs wait for
 // each other.
