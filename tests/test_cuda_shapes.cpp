@@ -119,10 +119,23 @@ TEST_SUITE("cuda_shapes") {
     fill_(slice(target, 0, 5, 9), -100.0);
     compare("softmax", {logits}, [](const Inputs& in) { return softmax(in[0]); });
     compare("log_softmax", {logits}, [](const Inputs& in) { return log_softmax(in[0]); });
+    for (const int64_t n : {768, 5000, 12288, 20000}) {  // a warp, a block, more pieces, any length
+      const Inputs row = {uniform({11, n}, 7, -20.0, 20.0)};
+      compare("softmax of " + std::to_string(n), row,
+              [](const Inputs& in) { return softmax(in[0]); });
+      compare("log_softmax of " + std::to_string(n), row,
+              [](const Inputs& in) { return log_softmax(in[0]); });
+    }
     compare("softmax of the first axis", {uniform({257, 3, 65}, 3)},
             [](const Inputs& in) { return softmax(in[0], 0); });
     compare("cross_entropy", {logits, target},
             [](const Inputs& in) { return cross_entropy(in[0], in[1], {.label_smoothing = 0.1}); });
+    // The maximum is found late, far from 0, and some classes are impossible.
+    Tensor rising = uniform({7, 50304}, 8) + to(arange(50304), f32) * 2e-3 + 100.0;
+    fill_(slice(rising, 1, 50200, 50240), -HUGE_VAL);
+    fill_(slice(rising, 1, 0, 17), -HUGE_VAL);
+    compare("cross_entropy of rising logits", {rising, tokens({7}, 50000, 9) + 100},
+            [](const Inputs& in) { return cross_entropy(in[0], in[1]); });
     compare(
         "linear_cross_entropy",
         {uniform({2, 150, 96}, 4), uniform({5003, 96}, 5, -0.1, 0.1), tokens({2, 150}, 5003, 6)},

@@ -48,6 +48,15 @@ __device__ inline Vector<T, kSize> load_raw_columns(const T* row, int first, int
   return values;
 }
 
+/// The same for kVector<T> columns that are needed later. n = 0 reads nothing.
+template <class T>
+__device__ inline Packed load_packed_columns(const T* row, int first, int n, bool aligned) {
+  if (!aligned) return pack(load_raw_columns<kVector<T>>(row, first, n, false));
+  Packed packed = {};
+  if (first < n) packed = load_packed(row + first);
+  return packed;
+}
+
 template <class C, class T, int kSize>
 __device__ inline Vector<C, kSize> convert_columns(const Vector<T, kSize>& raw) {
   Vector<C, kSize> values;

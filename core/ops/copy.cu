@@ -16,12 +16,30 @@ using tendril::cuda::Vector;
 
 constexpr int kThreads = 256;
 
+// x / divisor for x < 2^31 and 1 <= divisor < 2^31: the high half of a product, a sum and a shift.
+// With 2^shift >= divisor, 2^32 + factor is 2^(32 + shift) / divisor and at most 1 more, so the
+// quotient is at most x / 2^(32 + shift) < 1 / divisor too large: too little to reach an integer.
+struct Division {
+  uint32_t factor = 1, shift = 0;
+
+  Division() = default;
+  explicit Division(uint32_t divisor) {
+    while ((uint64_t{1} << shift) < divisor) ++shift;
+    factor = static_cast<uint32_t>((((uint64_t{1} << shift) - divisor) << 32) / divisor + 1);
+  }
+  __device__ uint32_t operator()(uint32_t x) const {
+    const auto high = static_cast<uint32_t>((uint64_t{x} * factor) >> 32);
+    return (high + x) >> shift;
+  }
+};
+
 // Both offsets of the element with a position in the plan's order.
 struct Walk {
   int rank = 0;
-  bool small = true;  // fewer than 2^31 positions: 32-bit divisions are several times faster
+  bool small = true;  // fewer than 2^31 positions
   int64_t count = 1;
   CopyAxis axes[Shape::kMaxRank];
+  Division by_size[Shape::kMaxRank];  // only where `small`
 
   // The first `axes_of_plan` axes.
   Walk(const CopyPlan& plan, int64_t axes_of_plan) : rank(static_cast<int>(axes_of_plan)) {
@@ -30,15 +48,27 @@ struct Walk {
       count *= axes[i].size;
     }
     small = count < (int64_t{1} << 31);
+    for (int i = 0; i < rank && small; ++i)
+      by_size[i] = Division(static_cast<uint32_t>(axes[i].size));
   }
 
   __device__ void find(int64_t position, int64_t& to, int64_t& from) const {
     to = from = 0;
+    if (small) {
+      auto rest = static_cast<uint32_t>(position);
+#pragma unroll 1
+      for (int i = rank - 1; i >= 0; --i) {
+        const uint32_t next = by_size[i](rest);
+        const int64_t index = rest - next * static_cast<uint32_t>(axes[i].size);
+        to += index * axes[i].to;
+        from += index * axes[i].from;
+        rest = next;
+      }
+      return;
+    }
+#pragma unroll 1
     for (int i = rank - 1; i >= 0; --i) {
-      const int64_t size = axes[i].size;
-      const int64_t next =
-          small ? static_cast<uint32_t>(position) / static_cast<uint32_t>(size) : position / size;
-      const int64_t index = position - next * size;
+      const int64_t next = position / axes[i].size, index = position - next * axes[i].size;
       to += index * axes[i].to;
       from += index * axes[i].from;
       position = next;
@@ -48,31 +78,45 @@ struct Walk {
 
 // ---------------------------------------------------------------- dense conversions
 
-constexpr int kRun = 8;  // elements per thread
+// A thread converts kRuns runs of kRun elements, which a block's threads have side by side: the
+// wider side of a run is 16 bytes. All of a block's loads are under way before the first is used.
+template <class To, class From>
+inline constexpr int kRun = 16 / static_cast<int>(std::max(sizeof(To), sizeof(From)));
+constexpr int kRuns = 4;
 
 template <class To, class From>
-__global__ void convert_dense_kernel(To* to, const From* from, int64_t count) {
-  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kRun;
-  if (at + kRun <= count) {
-    const auto in = tendril::cuda::load_vector<From, kRun>(from + at);
-    Vector<To, kRun> out;
+__global__ void __launch_bounds__(kThreads)
+    convert_dense_kernel(To* to, const From* from, int64_t count) {
+  constexpr int kSize = kRun<To, From>, kStep = kThreads * kSize;
+  const int64_t begin = int64_t{blockIdx.x} * kRuns * kStep;
+  const int64_t first = begin + threadIdx.x * kSize;
+  if (begin + kRuns * kStep <= count) {
+    Vector<From, kSize> in[kRuns];
 #pragma unroll
-    for (int j = 0; j < kRun; ++j) out.v[j] = convert<To>(in.v[j]);
-    tendril::cuda::store_vector<To, kRun>(to + at, out);
+    for (int i = 0; i < kRuns; ++i)
+      in[i] = tendril::cuda::load_vector<From, kSize>(from + first + i * kStep);
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+      Vector<To, kSize> out;
+#pragma unroll
+      for (int j = 0; j < kSize; ++j) out.v[j] = convert<To>(in[i].v[j]);
+      tendril::cuda::store_vector<To, kSize>(to + first + i * kStep, out);
+    }
   } else {
-    for (int64_t i = at; i < count; ++i) to[i] = convert<To>(from[i]);
+    for (int64_t i = begin + threadIdx.x; i < count; i += kThreads) to[i] = convert<To>(from[i]);
   }
 }
 
 template <class To, class From>
 bool convert_dense(const Tensor& destination, const Tensor& source) {
   if (destination.dtype() != dtype_of<To>() || source.dtype() != dtype_of<From>()) return false;
+  constexpr int kSize = kRun<To, From>;
   To* to = destination.data<To>();
   const From* from = source.data<From>();
-  if (!tendril::cuda::aligned_for<To, kRun>(to) || !tendril::cuda::aligned_for<From, kRun>(from))
+  if (!tendril::cuda::aligned_for<To, kSize>(to) || !tendril::cuda::aligned_for<From, kSize>(from))
     return false;
   const int64_t count = source.numel();
-  convert_dense_kernel<<<blocks_for(count, kThreads * kRun), kThreads, 0,
+  convert_dense_kernel<<<blocks_for(count, kThreads * kRuns * kSize), kThreads, 0,
                          tendril::cuda::stream(source.device())>>>(to, from, count);
   TENDRIL_CUDA_CHECK_LAUNCH("copy");
   return true;
@@ -141,22 +185,31 @@ bool by_tiles(const CopyPlan& plan) {
 
 // ---------------------------------------------------------------- strided moves
 
+constexpr int kMoves = 4;  // units per thread, all read before the first is written
+
 template <class Unit>
 __global__ void __launch_bounds__(kThreads)
     move_kernel(Unit* __restrict__ to, const Unit* __restrict__ from,
                 const __grid_constant__ Walk walk) {
-  const int64_t step = int64_t{gridDim.x} * kThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < walk.count; i += step) {
-    int64_t to_offset, from_offset;
-    walk.find(i, to_offset, from_offset);
-    to[to_offset] = from[from_offset];
+  const int64_t first = int64_t{blockIdx.x} * kMoves * kThreads + threadIdx.x;
+  int64_t to_offset[kMoves];
+  Unit units[kMoves];
+#pragma unroll
+  for (int i = 0; i < kMoves; ++i) {
+    int64_t from_offset = 0;
+    const int64_t position = first + i * kThreads;
+    walk.find(position < walk.count ? position : walk.count - 1, to_offset[i], from_offset);
+    units[i] = from[from_offset];
   }
+#pragma unroll
+  for (int i = 0; i < kMoves; ++i)
+    if (first + i * kThreads < walk.count) to[to_offset[i]] = units[i];
 }
 
 template <class Unit>
 void launch_move(void* to, const void* from, const CopyPlan& plan, cudaStream_t stream) {
   const Walk walk(plan, plan.rank);
-  move_kernel<<<blocks_for(walk.count, kThreads, 1 << 20), kThreads, 0, stream>>>(
+  move_kernel<<<blocks_for(walk.count, kMoves * kThreads), kThreads, 0, stream>>>(
       static_cast<Unit*>(to), static_cast<const Unit*>(from), walk);
 }
 

@@ -37,6 +37,22 @@ void visit_activation(Op activation, Body&& body) {
   }
 }
 
+// f of a number of type T, and the derivative's part of it, in the type T is computed in.
+template <class F, class T>
+__device__ compute_t<T> value_of(compute_t<T> x) {
+  if constexpr (is_half<T> && requires { F::kShortToo; })
+    return F::value(vec::ShortFloat(x)).number;
+  else
+    return F::value(x);
+}
+template <class F, class T>
+__device__ compute_t<T> gradient_of(compute_t<T> saved, compute_t<T> g) {
+  if constexpr (is_half<T> && requires { F::kShortToo; })
+    return F::grad(vec::ShortFloat(saved), vec::ShortFloat(g)).number;
+  else
+    return F::grad(saved, g);
+}
+
 // a = f(u), or f(z) u
 template <class T, class F>
 struct Activate {
@@ -52,10 +68,10 @@ struct Activate {
       const auto zs = load_vector<T, N>(z + at);
 #pragma unroll
       for (int i = 0; i < N; ++i)
-        as.v[i] = convert<T>(F::value(convert<C>(zs.v[i])) * convert<C>(us.v[i]));
+        as.v[i] = convert<T>(value_of<F, T>(convert<C>(zs.v[i])) * convert<C>(us.v[i]));
     } else {
 #pragma unroll
-      for (int i = 0; i < N; ++i) as.v[i] = convert<T>(F::value(convert<C>(us.v[i])));
+      for (int i = 0; i < N; ++i) as.v[i] = convert<T>(value_of<F, T>(convert<C>(us.v[i])));
     }
     store_vector<T, N>(a + at, as);
   }
@@ -78,19 +94,19 @@ struct Derive {
       Vector<T, N> dzs;
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        const C x = convert<C>(zs.v[i]), f = F::value(x);
+        const C x = convert<C>(zs.v[i]), f = value_of<F, T>(x);
         const C up = convert<C>(us.v[i]), da = convert<C>(das.v[i]);
         as.v[i] = convert<T>(f * up);
         dus.v[i] = convert<T>(da * f);
-        dzs.v[i] = convert<T>(F::grad(kGradUsesOutput ? f : x, da * up));
+        dzs.v[i] = convert<T>(gradient_of<F, T>(kGradUsesOutput ? f : x, da * up));
       }
       store_vector<T, N>(dz + at, dzs);
     } else {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        const C x = convert<C>(us.v[i]), f = F::value(x);
+        const C x = convert<C>(us.v[i]), f = value_of<F, T>(x);
         as.v[i] = convert<T>(f);
-        dus.v[i] = convert<T>(F::grad(kGradUsesOutput ? f : x, convert<C>(das.v[i])));
+        dus.v[i] = convert<T>(gradient_of<F, T>(kGradUsesOutput ? f : x, convert<C>(das.v[i])));
       }
     }
     store_vector<T, N>(a + at, as);

@@ -8,6 +8,7 @@
 // T is float, double or int64_t. Conditions are written so that NaN reaches the result.
 #pragma once
 
+#include <tendril/core/cpu/short_float.h>
 #include <tendril/core/cpu/vecmath.h>
 
 namespace tendril::ops {
@@ -16,6 +17,8 @@ namespace tendril::ops {
   template <class T> \
   VEC_INLINE static
 #define INTEGER VEC_INLINE static int64_t
+// T may be vec::ShortFloat too: +, -, * and vec::sigmoid are all there is.
+#define SHORT_TOO static constexpr bool kShortToo = true
 
 // A double parameter as the number that is computed with. One beyond the integers (infinity above
 // all) means the last of them.
@@ -87,6 +90,7 @@ struct Tanh {
   FUNCTOR T grad(T y, T g) { return g * (T(1) - y * y); }
 };
 struct Sigmoid {
+  SHORT_TOO;
   FUNCTOR T value(T x) { return vec::sigmoid(x); }
   FUNCTOR T grad(T y, T g) { return g * y * (T(1) - y); }
 };
@@ -115,6 +119,7 @@ struct Gelu {  // x P(X <= x) for a standard normal X
   }
 };
 struct GeluTanh {  // x/2 (1 + tanh(u)) = x s(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), s the sigmoid
+  SHORT_TOO;
   FUNCTOR T gate(T x) {
     return vec::sigmoid(T(1.5957691216057308) * (x + T(0.044715) * x * x * x));
   }
@@ -126,6 +131,7 @@ struct GeluTanh {  // x/2 (1 + tanh(u)) = x s(2 u), u = sqrt(2/pi) (x + 0.044715
   }
 };
 struct Silu {
+  SHORT_TOO;
   FUNCTOR T value(T x) { return x * vec::sigmoid(x); }
   FUNCTOR T grad(T x, T g) {
     const T s = vec::sigmoid(x);
@@ -235,6 +241,7 @@ struct LogicalXor {
   FUNCTOR bool value(T a, T b) { return (a != T(0)) ^ (b != T(0)); }
 };
 
+#undef SHORT_TOO
 #undef FUNCTOR
 #undef INTEGER
 

@@ -28,28 +28,53 @@ struct Magnitudes {
   __device__ static double term(double x) { return fabs(x); }
 };
 
+// Chunks are handed to fewer blocks than there are: as many as work at the same time.
+unsigned blocks_for_chunks(uint32_t chunks, Device device) {
+  constexpr int kResident = 8;  // of a multiprocessor
+  return tendril::cuda::blocks_for(chunks, 1,
+                                   kResident * tendril::cuda::properties(device).multiprocessors);
+}
+
+// A thread's share of a chunk. Four vectors are read before the first is used, in turn into four
+// sums: one would be a chain of additions of doubles.
+template <class Term, class T>
+__device__ double share_of(const Batch& batch, const Batch::Piece& piece) {
+  constexpr int kVector = tendril::cuda::kVector<T>, kSums = 4;
+  const typename Term::Combine combine;
+  const T* x = batch.at<const T>(piece, 0);
+  const int64_t vectors = piece.aligned ? piece.size / kVector : 0;
+  double totals[kSums] = {};
+  for (int64_t i = threadIdx.x; i < vectors; i += kSums * kThreads) {
+    tendril::cuda::Packed raw[kSums] = {};
+#pragma unroll
+    for (int k = 0; k < kSums; ++k)
+      if (i + k * kThreads < vectors)
+        raw[k] = tendril::cuda::load_packed(x + (i + k * kThreads) * kVector);
+#pragma unroll
+    for (int k = 0; k < kSums; ++k) {
+      const auto values = tendril::cuda::unpack_as<compute_t<T>, T>(raw[k]);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j)
+        totals[k] = combine(totals[k], Term::term(static_cast<double>(values.v[j])));
+    }
+  }
+  double total = combine(combine(totals[0], totals[1]), combine(totals[2], totals[3]));
+  for (int64_t i = vectors * kVector + threadIdx.x; i < piece.size; i += kThreads)
+    total = combine(total, Term::term(static_cast<double>(x[i])));
+  return total;
+}
+
 // pieces[i] for chunk i
 template <class Term, class T>
 __global__ void __launch_bounds__(kThreads)
     pieces_kernel(const __grid_constant__ Batch batch, double* pieces) {
   __shared__ double shared[tendril::cuda::kWarp];
-  constexpr int kVector = tendril::cuda::kVector<T>;
   const typename Term::Combine combine;
-  const Batch::Piece piece = batch.piece(blockIdx.x);
-  const T* x = batch.at<const T>(piece, 0);
-  const int64_t vectors = piece.aligned ? piece.size / kVector : 0;
-  double total = 0.0;
-#pragma unroll 4
-  for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
-    const auto values = tendril::cuda::load_vector(x + i * kVector);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j)
-      total = combine(total, Term::term(static_cast<double>(values.v[j])));
+  for (uint32_t chunk = blockIdx.x; chunk < batch.chunks(); chunk += gridDim.x) {
+    double total = share_of<Term, T>(batch, batch.piece(chunk));
+    total = tendril::cuda::block_reduce(total, combine, 0.0, shared);
+    if (threadIdx.x == 0) pieces[chunk] = total;
   }
-  for (int64_t i = vectors * kVector + threadIdx.x; i < piece.size; i += kThreads)
-    total = combine(total, Term::term(static_cast<double>(x[i])));
-  total = tendril::cuda::block_reduce(total, combine, 0.0, shared);
-  if (threadIdx.x == 0) pieces[blockIdx.x] = total;
 }
 
 template <class Term>
@@ -63,15 +88,9 @@ __global__ void __launch_bounds__(kLastThreads)
   if (threadIdx.x == 0) *result = root ? sqrt(total) : total;
 }
 
-// factor = max_norm / (norm + 1e-6), unless that would not shrink anything.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
-    clip_kernel(const __grid_constant__ Batch batch, const double* norm, double max_norm) {
-  const double factor = max_norm / (*norm + 1e-6);
-  if (!isfinite(*norm) || factor >= 1.0) return;
-  const auto by = static_cast<compute_t<T>>(factor);
+__device__ void scale(const Batch& batch, const Batch::Piece& piece, compute_t<T> by) {
   constexpr int kVector = tendril::cuda::kVector<T>;
-  const Batch::Piece piece = batch.piece(blockIdx.x);
   T* x = batch.at<T>(piece, 0);
   const int64_t vectors = piece.aligned ? piece.size / kVector : 0;
 #pragma unroll 4
@@ -83,6 +102,17 @@ __global__ void __launch_bounds__(kThreads)
   }
   for (int64_t i = vectors * kVector + threadIdx.x; i < piece.size; i += kThreads)
     x[i] = T(static_cast<compute_t<T>>(x[i]) * by);
+}
+
+// factor = max_norm / (norm + 1e-6), unless that would not shrink anything.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    clip_kernel(const __grid_constant__ Batch batch, const double* norm, double max_norm) {
+  const double factor = max_norm / (*norm + 1e-6);
+  if (!isfinite(*norm) || factor >= 1.0) return;
+  const auto by = static_cast<compute_t<T>>(factor);
+  for (uint32_t chunk = blockIdx.x; chunk < batch.chunks(); chunk += gridDim.x)
+    scale<T>(batch, batch.piece(chunk), by);
 }
 
 // The tensors of one dtype.
@@ -105,7 +135,8 @@ Tensor reduce_all(std::span<const Tensor> tensors, bool root) {
   for (const DType dtype : kFloating)
     visit_floating("grad_norm", dtype, [&]<class T>(TypeTag<T>) {
       tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
-        pieces_kernel<Term, T><<<batch.chunks(), kThreads, 0, stream>>>(batch, next);
+        pieces_kernel<Term, T>
+            <<<blocks_for_chunks(batch.chunks(), device), kThreads, 0, stream>>>(batch, next);
         next += batch.chunks();
       });
     });
@@ -128,8 +159,8 @@ void clip_all(std::span<const Tensor> tensors, const Tensor& norm, double max_no
   for (const DType dtype : kFloating)
     visit_floating("clip_grad_norm", dtype, [&]<class T>(TypeTag<T>) {
       tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
-        clip_kernel<T>
-            <<<batch.chunks(), kThreads, 0, stream>>>(batch, norm.data<double>(), max_norm);
+        clip_kernel<T><<<blocks_for_chunks(batch.chunks(), norm.device()), kThreads, 0, stream>>>(
+            batch, norm.data<double>(), max_norm);
       });
     });
   TENDRIL_CUDA_CHECK_LAUNCH("clip_grad_norm");

@@ -43,25 +43,25 @@ __device__ RowGradient<C> statistics(const NormGradientRows& p, int64_t row) {
 // A thread's columns of one row, as they lie in memory: half the registers of floats.
 template <class T, int kPieces>
 struct RawRow {
-  static constexpr int kSize = kVector<T>;
-  Vector<T, kSize> g[kPieces], x[kPieces], added[kPieces];  // `added` only where there is any
-  RowGradient<compute_t<T>> gradient;                       // without its means
+  using C = compute_t<T>;
+  Packed g[kPieces], x[kPieces];
+  RowGradient<C> gradient;  // without its means
 
-  __device__ void read(const NormGradientRows& p, int64_t row, int lane, int width) {
-    const T *gs = static_cast<const T*>(p.g) + row * p.n,
-            *xs = static_cast<const T*>(p.x) + row * p.n;
-    gradient = statistics<compute_t<T>>(p, row);
-#pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      const int first = (lane + i * width) * kSize;
-      g[i] = load_raw_columns<kSize>(gs, first, p.n, p.aligned);
-      x[i] = load_raw_columns<kSize>(xs, first, p.n, p.aligned);
-    }
-    if (!p.added) return;
-    const T* more = static_cast<const T*>(p.added) + row * p.n;
+  // Zeros where there is no such row. That is no branch around the loads: it would wait for them.
+  __device__ void read(const NormGradientRows& p, int64_t row, int64_t end, int lane, int width) {
+    const int n = row < end ? p.n : 0;
+    read_columns(p.g, row, n, p, lane, width, g);
+    read_columns(p.x, row, n, p, lane, width, x);
+    gradient = statistics<C>(p, row < end ? row : end - 1);
+  }
+  // The first n columns of the row, and 0 beyond.
+  __device__ static void read_columns(const void* rows, int64_t row, int n,
+                                      const NormGradientRows& p, int lane, int width,
+                                      Packed (&to)[kPieces]) {
+    const T* from = static_cast<const T*>(rows) + row * p.n;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i)
-      added[i] = load_raw_columns<kSize>(more, (lane + i * width) * kSize, p.n, p.aligned);
+      to[i] = load_packed_columns(from, (lane + i * width) * kVector<T>, n, p.aligned);
   }
 };
 
@@ -84,33 +84,36 @@ struct ColumnSums {
   __device__ void add_row(const NormGradientRows& p, const RawRow<T, kPieces>& raw, int64_t row,
                           int lane, int width, C* shared) {
     RowGradient<C> gradient = raw.gradient;
-    Vector<C, kSize> h[kPieces];
+    Packed added[kPieces] = {};
+    if (p.added) raw.read_columns(p.added, row, p.n, p, lane, width, added);
     C sum_m = 0, sum_mh = 0;
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i)
+    for (int i = 0; i < kPieces; ++i) {
+      const auto g = unpack_as<C, T>(raw.g[i]), x = unpack_as<C, T>(raw.x[i]);
 #pragma unroll
       for (int k = 0; k < kSize; ++k) {  // g is 0 beyond the end of the row
-        const C g = static_cast<C>(raw.g[i].v[k]), m = g * factors[i].v[k];
-        h[i].v[k] = gradient.normalised(static_cast<C>(raw.x[i].v[k]));
+        const C m = g.v[k] * factors[i].v[k], h = gradient.normalised(x.v[k]);
         sum_m += m;
-        sum_mh += m * h[i].v[k];
-        weight[i][k] += g * h[i].v[k];
-        bias[i][k] += g;
+        sum_mh += m * h;
+        weight[i][k] += g.v[k] * h;
+        bias[i][k] += g.v[k];
       }
+    }
     const C n = static_cast<C>(p.n);
     gradient.mean_mh = row_sum<kWarpRow>(sum_mh, shared) / n;
     if (p.centred()) gradient.mean_m = row_sum<kWarpRow>(sum_m, shared) / n;
     T* dx = static_cast<T*>(p.dx) + row * p.n;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
+      const auto g = unpack_as<C, T>(raw.g[i]), x = unpack_as<C, T>(raw.x[i]);
+      const auto more = unpack_as<C, T>(added[i]);
+      Vector<C, kSize> values;
 #pragma unroll
-      for (int k = 0; k < kSize; ++k)
-        h[i].v[k] = gradient(static_cast<C>(raw.g[i].v[k]) * factors[i].v[k], h[i].v[k]);
-      if (p.added) {
-#pragma unroll
-        for (int k = 0; k < kSize; ++k) h[i].v[k] += static_cast<C>(raw.added[i].v[k]);
+      for (int k = 0; k < kSize; ++k) {
+        values.v[k] = gradient(g.v[k] * factors[i].v[k], gradient.normalised(x.v[k]));
+        if (p.added) values.v[k] += more.v[k];
       }
-      store_columns(dx, (lane + i * width) * kSize, p.n, p.aligned, h[i]);
+      store_columns(dx, (lane + i * width) * kSize, p.n, p.aligned, values);
     }
   }
 
@@ -126,11 +129,13 @@ struct ColumnSums {
 
 // Where a warp has a row, one block fills a multiprocessor with as many warps as the registers
 // allow: few partial sums, and enough warps to hide the memory's latency.
+template <class T, int kPieces>
+inline constexpr int kRowRegisters = kPieces*(3 * kVector<T> + 4 * 4);  // sums, weights, two rows
 template <class T, int kPieces, bool kWarpRow>
-inline constexpr int kBackwardThreads = !kWarpRow                    ? kMostRowThreads
-                                        : kPieces * kVector<T> <= 16 ? 512
-                                        : kPieces * kVector<T> <= 24 ? 384
-                                                                     : 256;
+inline constexpr int kBackwardThreads = !kWarpRow                          ? kMostRowThreads
+                                        : kRowRegisters<T, kPieces> <= 90  ? 512
+                                        : kRowRegisters<T, kPieces> <= 130 ? 384
+                                                                           : 256;
 
 // What a kernel is compiled for: loads behind a condition that is known only when it runs wait for
 // each other.
@@ -143,7 +148,7 @@ __global__ void __launch_bounds__(kBackwardThreads<T, kPieces, kWarpRow>)
   if (kRows == Rows::aligned) p.added = nullptr;
   if (kRows == Rows::aligned_with_added) __builtin_assume(p.added != nullptr);
   using C = compute_t<T>;
-  constexpr bool kReadsAhead = !kWarpRow && kPieces == 1;  // a block has one row in flight
+  constexpr bool kReadsAhead = kRows != Rows::any;  // the next row is on its way meanwhile
   constexpr int kWarps = kWarpRow ? kBackwardThreads<T, kPieces, kWarpRow> / kWarp : 1;
   constexpr int kColumns = kPieces * kVector<T> * kWarp;  // of a warp
   __shared__ C shared[kWarpRow ? kWarps * kColumns : kWarp];
@@ -155,17 +160,15 @@ __global__ void __launch_bounds__(kBackwardThreads<T, kPieces, kWarpRow>)
 
   ColumnSums<T, kPieces> sums(p, lane, width);
   RawRow<T, kPieces> raw;
-  if (kReadsAhead && begin + warp < end) raw.read(p, begin + warp, lane, width);
+  if constexpr (kReadsAhead) raw.read(p, begin + warp, end, lane, width);
   for (int64_t row = begin + warp; row < end; row += kWarps) {
-    if constexpr (kReadsAhead) {
-      RawRow<T, kPieces> next = raw;
-      if (row + kWarps < end) next.read(p, row + kWarps, lane, width);
-      sums.template add_row<kWarpRow>(p, raw, row, lane, width, shared);
-      raw = next;
-    } else {
-      raw.read(p, row, lane, width);
-      sums.template add_row<kWarpRow>(p, raw, row, lane, width, shared);
-    }
+    RawRow<T, kPieces> next;
+    if constexpr (kReadsAhead)
+      next.read(p, row + kWarps, end, lane, width);
+    else
+      raw.read(p, row, end, lane, width);
+    sums.template add_row<kWarpRow>(p, raw, row, lane, width, shared);
+    if constexpr (kReadsAhead) raw = next;
   }
   C* partials = static_cast<C*>(p.partials) + blockIdx.x * int64_t{2} * p.n;
 #pragma unroll
@@ -225,16 +228,22 @@ __global__ void __launch_bounds__(kMostRowThreads)
 
 constexpr int kColumnsPerBlock = 32, kRowsPerBlock = 16;
 
-// out[column] = the sum of partials (blocks, 2, n) over the blocks; `partials` begins at the half.
+// dweight and dbias, of which one may be null: sums of partials (blocks, 2, n) over the blocks. The
+// second dimension of the grid is theirs.
 template <class C, class Out>
 __global__ void __launch_bounds__(kColumnsPerBlock* kRowsPerBlock)
-    add_partials_kernel(const C* partials, int blocks, int n, Out* out) {
+    add_partials_kernel(const C* partials, int blocks, int n, Out* dweight, Out* dbias) {
   __shared__ double shared[kRowsPerBlock][kColumnsPerBlock];
+  Out* out = blockIdx.y == 0 ? dweight : dbias;
+  if (!out) return;
   const int column = blockIdx.x * kColumnsPerBlock + threadIdx.x;
+  const C* from = partials + int64_t{blockIdx.y} * n + column;
   double sum = 0.0;
-  if (column < n)
+  if (column < n) {
+#pragma unroll 8
     for (int block = threadIdx.y; block < blocks; block += kRowsPerBlock)
-      sum += partials[block * int64_t{2} * n + column];
+      sum += from[block * int64_t{2} * n];
+  }
   shared[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y > 0 || column >= n) return;
@@ -242,22 +251,21 @@ __global__ void __launch_bounds__(kColumnsPerBlock* kRowsPerBlock)
   out[column] = static_cast<Out>(static_cast<compute_t<Out>>(sum));
 }
 
-// Half 0 of the partials: dweight, half 1: dbias.
-Tensor add_partials(const Tensor& partials, int half, DType dtype) {
+void add_partials(const Tensor& partials, const Tensor& dweight, const Tensor& dbias) {
+  if (!dweight.defined() && !dbias.defined()) return;
   const int64_t blocks = partials.size(0), n = partials.size(2);
-  const Tensor result = Tensor::empty({n}, dtype, partials.device());
   const cudaStream_t on = stream(partials.device());
-  const dim3 threads(kColumnsPerBlock, kRowsPerBlock);
-  visit_floating("norm", dtype, [&](auto tag) {
+  const dim3 grid(blocks_for(n, kColumnsPerBlock), 2), threads(kColumnsPerBlock, kRowsPerBlock);
+  visit_floating("norm", (dweight.defined() ? dweight : dbias).dtype(), [&](auto tag) {
     using Out = typename decltype(tag)::type;
+    const auto pointer = [](const Tensor& x) { return x.defined() ? x.data<Out>() : nullptr; };
     const auto launch = [&](const auto* from) {
-      add_partials_kernel<<<blocks_for(n, kColumnsPerBlock), threads, 0, on>>>(
-          from + half * n, static_cast<int>(blocks), static_cast<int>(n), result.data<Out>());
+      add_partials_kernel<<<grid, threads, 0, on>>>(
+          from, static_cast<int>(blocks), static_cast<int>(n), pointer(dweight), pointer(dbias));
     };
     partials.dtype() == f64 ? launch(partials.data<double>()) : launch(partials.data<float>());
   });
   TENDRIL_CUDA_CHECK_LAUNCH("norm");
-  return result;
 }
 
 // Queues the kernel; returns the partial sums (blocks, 2, n).
@@ -329,8 +337,10 @@ NormGradients gradients_of(const char* op, const Tensor& g, const Tensor& added,
       partials = launch_general<typename decltype(tag)::type>(op, p, x.device());
     });
   const DType dtype = weight.defined() ? weight.dtype() : x.dtype();
-  if (with_weight) gradients.weight = add_partials(partials, 0, dtype);
-  if (with_bias) gradients.bias = add_partials(partials, 1, dtype);
+  const auto empty = [&] { return Tensor::empty({x.size(-1)}, dtype, x.device()); };
+  if (with_weight) gradients.weight = empty();
+  if (with_bias) gradients.bias = empty();
+  add_partials(partials, gradients.weight, gradients.bias);
   return gradients;
 }
 

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 #include <tendril/core/ops/functors.h>
 #include <tendril/core/ops/pointwise_call.h>
@@ -73,6 +74,18 @@ struct BinaryGradB {
     return F::grad_b(in[0], in[1], in[2]);
   }
 };
+
+// What a functor computes dense numbers of type T in.
+template <class F, class T>
+struct DenseCompute {
+  using type = float;
+};
+template <template <class> class Part, class F, class T>
+requires(is_half<T>&& F::kShortToo) struct DenseCompute<Part<F>, T> {
+  using type = vec::ShortFloat;
+};
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(vec::ShortFloat x) { return x.number; }
 
 template <class T, int kCount>
 struct Inputs {
@@ -153,33 +166,71 @@ struct DenseInput {
 };
 
 template <class F, class T>
+using DenseInputs = Inputs<DenseInput<T>, F::kInputs>;
+
+template <class F, class C, class Vector, size_t... kInput>
+__device__ C apply_at(const Vector (&operands)[F::kInputs], int at, C parameter,
+                      std::index_sequence<kInput...>) {
+  const C values[] = {C(operands[kInput].v[at])...};
+  return F::apply(values, parameter);
+}
+
+// One vector of the result from those of the operands; kAll: none of them is a number.
+template <class F, bool kAll, class T>
+__device__ tendril::cuda::Vector<T> dense_result(const DenseInputs<F, T>& in,
+                                                 const tendril::cuda::Packed (&raw)[F::kInputs],
+                                                 float parameter) {
+  using C = typename DenseCompute<F, T>::type;
+  constexpr int kVector = tendril::cuda::kVector<T>;
+  tendril::cuda::Vector<float, kVector> operands[F::kInputs];
+#pragma unroll
+  for (int k = 0; k < F::kInputs; ++k) {
+    operands[k] = tendril::cuda::unpack_as<float, T>(raw[k]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j)
+      if (!kAll && in.input[k].cover == Cover::number) operands[k].v[j] = in.input[k].number;
+  }
+  tendril::cuda::Vector<T> result;
+#pragma unroll
+  for (int j = 0; j < kVector; ++j)
+    result.v[j] = T(to_float(
+        apply_at<F, C>(operands, j, C(parameter), std::make_index_sequence<F::kInputs>())));
+  return result;
+}
+
+inline constexpr int kDenseUnroll = 2;  // vectors of each operand that a thread reads at once
+
+// `all`: every operand is Cover::all. Then a block's loads are all under way before the first is
+// used. Those of the other way stand in branches: each waits for the one before.
+template <class F, class T>
 __global__ void __launch_bounds__(kPointwiseThreads)
-    dense_kernel(T* out, const __grid_constant__ Inputs<DenseInput<T>, F::kInputs> in,
-                 int64_t count, float parameter) {
+    dense_kernel(T* out, const __grid_constant__ DenseInputs<F, T> in, bool all, int64_t count,
+                 float parameter) {
   using Vector = tendril::cuda::Vector<T>;
-  constexpr int kVector = tendril::cuda::kVector<T>, kUnroll = 2;
-  constexpr int64_t kStep = int64_t{kPointwiseThreads} * kVector;
-  const int64_t first = int64_t{blockIdx.x} * kUnroll * kStep + int64_t{threadIdx.x} * kVector;
-  Vector raw[kUnroll][F::kInputs];  // all loads are under way before the first is used
+  constexpr int kVector = tendril::cuda::kVector<T>;
+  constexpr int64_t kStep = int64_t{kPointwiseThreads} * kVector, kBlock = kDenseUnroll * kStep;
+  const int64_t begin = int64_t{blockIdx.x} * kBlock;
+  const int64_t first = begin + int64_t{threadIdx.x} * kVector;
+  if (all && begin + kBlock <= count) {
+    tendril::cuda::Packed raw[kDenseUnroll][F::kInputs];
 #pragma unroll
-  for (int u = 0; u < kUnroll; ++u)
-#pragma unroll
-    for (int k = 0; k < F::kInputs; ++k)
-      raw[u][k] = in.input[k].load(first + u * kStep, count - first - u * kStep);
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    const int64_t at = first + u * kStep, valid = count - at;
-    if (valid <= 0) break;
-    Vector result;
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      float values[F::kInputs];
+    for (int u = 0; u < kDenseUnroll; ++u)
 #pragma unroll
       for (int k = 0; k < F::kInputs; ++k)
-        values[k] = in.input[k].cover == Cover::number ? in.input[k].number
-                                                       : static_cast<float>(raw[u][k].v[j]);
-      result.v[j] = T(F::apply(values, parameter));
-    }
+        raw[u][k] = tendril::cuda::load_packed(in.input[k].data + first + u * kStep);
+#pragma unroll
+    for (int u = 0; u < kDenseUnroll; ++u)
+      tendril::cuda::store_vector(out + first + u * kStep,
+                                  dense_result<F, true>(in, raw[u], parameter));
+    return;
+  }
+#pragma unroll 1
+  for (int64_t at = first; at < begin + kBlock && at < count; at += kStep) {
+    const int64_t valid = count - at;
+    tendril::cuda::Packed raw[F::kInputs];
+#pragma unroll
+    for (int k = 0; k < F::kInputs; ++k) raw[k] = tendril::cuda::pack(in.input[k].load(at, valid));
+    const Vector result = dense_result<F, false>(in, raw, parameter);
     if (valid >= kVector) {
       tendril::cuda::store_vector(out + at, result);
     } else {
@@ -217,16 +268,18 @@ std::optional<DenseInput<T>> dense_input(const Operand& operand, const Shape& sh
 template <class F, class T>
 bool launch_dense(const Tensor& out, const PointwiseCall& call) {
   if (out.dtype() != dtype_of<T>() || !tendril::cuda::aligned16(out.raw_data())) return false;
-  Inputs<DenseInput<T>, F::kInputs> in;
+  DenseInputs<F, T> in;
+  bool all = true;
   for (int k = 0; k < F::kInputs; ++k) {
     const auto input = dense_input<T>(call.inputs[k], out.shape());
     if (!input) return false;
     in.input[k] = *input;
+    all = all && input->cover == Cover::all;
   }
-  constexpr int kBlock = 2 * kPointwiseThreads * tendril::cuda::kVector<T>;
+  constexpr int kBlock = kDenseUnroll * kPointwiseThreads * tendril::cuda::kVector<T>;
   const auto blocks = tendril::cuda::blocks_for(out.numel(), kBlock);
   dense_kernel<F, T><<<blocks, kPointwiseThreads, 0, tendril::cuda::stream(out.device())>>>(
-      static_cast<T*>(out.raw_data()), in, out.numel(), parameter_as<float>(call.parameter));
+      static_cast<T*>(out.raw_data()), in, all, out.numel(), parameter_as<float>(call.parameter));
   TENDRIL_CUDA_CHECK_LAUNCH(name(call.op));
   return true;
 }
