@@ -37,21 +37,21 @@ Tensor transposed(const Tensor& x) { return ops::transpose(x, 0, 1); }
 
 // An orthonormal basis of the range of y (tall, f64) by Cholesky's way: products on y's device, and
 // a small factor made by the host. A second round makes up for what the first loses. Columns that
-// are nearly dependent, as those of a gradient of lower rank are up to its rounding, first get a
-// round or two with a shifted factor (Fukaya et al. 2020), which brings their lengths closer. If
-// they are dependent to the last bit that does not help, and the host decomposes y itself.
+// are nearly dependent, as those of a gradient of lower rank are up to its rounding, first get
+// rounds with a shifted factor (Fukaya et al. 2020), which makes them less so. If they are
+// dependent to the last bit that does not help, and the host decomposes y itself.
 Tensor orthonormal(const Tensor& y, int rounds) {
   constexpr double kLeastCondition = 1e-12, kShift = 1e-12;
   constexpr int kMostShifts = 3;
   Tensor q = y;
-  for (int shifts = 0; shifts <= kMostShifts;) {
+  for (int shifts = 0;;) {
     Matrix gram = to_eigen(ops::matmul(transposed(q), q));
     Eigen::LLT<Matrix> cholesky(gram);
     const bool exact = cholesky.info() == Eigen::Success && cholesky.rcond() >= kLeastCondition;
     if (!exact) {
+      if (shifts++ == kMostShifts) break;
       gram.diagonal().array() += kShift * gram.trace();
       if (cholesky.compute(gram).info() != Eigen::Success) break;
-      ++shifts;
     }
     Matrix inverse = Matrix::Identity(gram.rows(), gram.cols());
     cholesky.matrixU().solveInPlace(inverse);
@@ -68,7 +68,7 @@ Tensor exact_left_vectors(const Tensor& matrix, int64_t rank) {
 }
 
 // The range finder. The products with G and its transpose are in G's own precision, the thin rest
-// in double. Of the rest the host sees what is (width, width).
+// in double; the host sees matrices of (width, width) alone.
 Tensor randomized_left_vectors(const Tensor& matrix, int64_t rank, int64_t width,
                                const ProjectionOptions& options, const RandomKey& key) {
   const auto image = [&](const Tensor& by, const Tensor& of) {

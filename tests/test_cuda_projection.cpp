@@ -158,7 +158,7 @@ TEST_SUITE("cuda_projection") {
       for (const int64_t rank : {1, 3})
         check_on_gpu(std::string(name(dtype)) + " " + std::to_string(rank), [&] {
           const Tensor g =
-              to(matmul(noise({203, rank}, 5, dtype), noise({rank, 151}, 6, dtype)), kGpu);
+              to(matmul(noise({203, rank}, 5, dtype), noise({rank, 150}, 6, dtype)), kGpu);
           check_low_rank(g);
           const int64_t bytes = bytes_to_find(g, kRangeFinder);
           CHECK(bytes % bytes_of_factor(kRangeFinder) == 0);
