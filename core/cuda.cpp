@@ -5,10 +5,14 @@
 namespace tendril::cuda {
 namespace {
 std::atomic<bool> tf32 = false;
+thread_local int tf32_guards = 0;
 }  // namespace
 
 void allow_tf32(bool allowed) { tf32 = allowed; }
-bool tf32_allowed() { return tf32; }
+bool tf32_allowed() { return tf32 && tf32_guards == 0; }
+
+NoTf32Guard::NoTf32Guard() { ++tf32_guards; }
+NoTf32Guard::~NoTf32Guard() { --tf32_guards; }
 
 #ifdef TENDRIL_WITH_CUDA
 
@@ -28,6 +32,7 @@ const Properties& properties(Device) { no_backend(); }
 int64_t free_bytes(Device) { no_backend(); }
 void synchronize(Device) { no_backend(); }
 int64_t synchronization_count() { return 0; }
+int64_t bytes_to_host() { return 0; }
 Stream::Stream(Device) { no_backend(); }
 Stream Stream::current(Device) { no_backend(); }
 void Stream::synchronize() const { no_backend(); }

@@ -40,12 +40,24 @@ TENDRIL_API void synchronize(Device device = Device::cuda());
 /// How often this process has waited for a GPU. Training steps that leave it as it is keep the GPU
 /// busy without a pause.
 TENDRIL_API int64_t synchronization_count();
+/// How many bytes of tensors this process has copied from GPUs to the host.
+TENDRIL_API int64_t bytes_to_host();
 
 /// Whether products of f32 matrices may round their operands to TF32 (11 significant bits): several
 /// times faster, with errors around 1e-3 instead of 1e-6. False until changed, for all threads; no
 /// effect on other dtypes.
 TENDRIL_API void allow_tf32(bool allowed);
+/// On the calling thread.
 TENDRIL_API bool tf32_allowed();
+
+/// While in scope the calling thread's products are not rounded to TF32, whatever is allowed.
+class TENDRIL_API NoTf32Guard {
+ public:
+  NoTf32Guard();
+  ~NoTf32Guard();
+  NoTf32Guard(const NoTf32Guard&) = delete;
+  NoTf32Guard& operator=(const NoTf32Guard&) = delete;
+};
 
 /// A queue of work. Two streams run side by side. A tensor's memory belongs to the stream on which
 /// it was made: before using it on another, let that one wait for an Event, and keep the tensor

@@ -3,10 +3,13 @@
 #include <Eigen/Dense>
 
 #include <tendril/core/creation.h>
+#include <tendril/core/cuda.h>
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/gradient_norm.h>
 #include <tendril/core/ops/layout.h>
 #include <tendril/core/ops/matmul.h>
+#include <tendril/core/ops/pointwise.h>
+#include <tendril/core/ops/reduce.h>
 #include <tendril/optim/low_rank.h>
 
 #include <algorithm>
@@ -23,40 +26,50 @@ Matrix to_eigen(const Tensor& x) {
   return Eigen::Map<const Matrix>(values.data(), x.shape()[0], x.shape()[1]);
 }
 
-Tensor from_eigen(const Matrix& x, const Tensor& like) {
+Tensor from_eigen(const Matrix& x, Device device) {
   const std::vector<double> values(x.data(), x.data() + x.size());
-  const Tensor result = Tensor::empty({x.rows(), x.cols()}, like.dtype(), like.device());
+  const Tensor result = Tensor::empty({x.rows(), x.cols()}, f64, device);
   ops::copy(result, Tensor::from(values, {x.rows(), x.cols()}));
   return result;
 }
 
 Tensor transposed(const Tensor& x) { return ops::transpose(x, 0, 1); }
 
-// An orthonormal basis of the range of y (tall, f64). Cholesky's way is fast products alone; a
-// second round makes up for what the first loses. It fails where columns are nearly dependent.
+// An orthonormal basis of the range of y (tall, f64) by Cholesky's way: products on y's device, and
+// a small factor made by the host. A second round makes up for what the first loses. Columns that
+// are nearly dependent, as those of a gradient of lower rank are up to its rounding, first get
+// rounds with a shifted factor (Fukaya et al. 2020), which makes them less so. If they are
+// dependent to the last bit that does not help, and the host decomposes y itself.
 Tensor orthonormal(const Tensor& y, int rounds) {
+  constexpr double kLeastCondition = 1e-12, kShift = 1e-12;
+  constexpr int kMostShifts = 3;
   Tensor q = y;
-  for (int round = 0; round < rounds; ++round) {
-    const Eigen::LLT<Matrix> cholesky(to_eigen(ops::matmul(transposed(q), q)));
-    if (cholesky.info() != Eigen::Success || cholesky.rcond() < 1e-12) {
-      const Eigen::HouseholderQR<Matrix> qr(to_eigen(y));
-      return from_eigen(qr.householderQ() * Matrix::Identity(y.shape()[0], y.shape()[1]), y);
+  for (int shifts = 0;;) {
+    Matrix gram = to_eigen(ops::matmul(transposed(q), q));
+    Eigen::LLT<Matrix> cholesky(gram);
+    const bool exact = cholesky.info() == Eigen::Success && cholesky.rcond() >= kLeastCondition;
+    if (!exact) {
+      if (shifts++ == kMostShifts) break;
+      gram.diagonal().array() += kShift * gram.trace();
+      if (cholesky.compute(gram).info() != Eigen::Success) break;
     }
-    Matrix inverse = Matrix::Identity(y.shape()[1], y.shape()[1]);
+    Matrix inverse = Matrix::Identity(gram.rows(), gram.cols());
     cholesky.matrixU().solveInPlace(inverse);
-    q = ops::matmul(q, from_eigen(inverse, y));
+    q = ops::matmul(q, from_eigen(inverse, y.device()));
+    if (exact && --rounds == 0) return q;
   }
-  return q;
+  const Eigen::HouseholderQR<Matrix> qr(to_eigen(y));
+  return from_eigen(qr.householderQ() * Matrix::Identity(y.shape()[0], y.shape()[1]), y.device());
 }
 
-Matrix exact_left_vectors(const Tensor& matrix, int64_t rank) {
+Tensor exact_left_vectors(const Tensor& matrix, int64_t rank) {
   const Eigen::BDCSVD<Eigen::MatrixXd> svd(to_eigen(matrix), Eigen::ComputeThinU);
-  return svd.matrixU().leftCols(rank);
+  return from_eigen(svd.matrixU().leftCols(rank), matrix.device());
 }
 
 // The range finder. The products with G and its transpose are in G's own precision, the thin rest
-// in double.
-Matrix randomized_left_vectors(const Tensor& matrix, int64_t rank, int64_t width,
+// in double; the host sees matrices of (width, width) alone.
+Tensor randomized_left_vectors(const Tensor& matrix, int64_t rank, int64_t width,
                                const ProjectionOptions& options, const RandomKey& key) {
   const auto image = [&](const Tensor& by, const Tensor& of) {
     return ops::cast(ops::matmul(by, ops::cast(of, matrix.dtype())), f64);
@@ -71,23 +84,20 @@ Matrix randomized_left_vectors(const Tensor& matrix, int64_t rank, int64_t width
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(
       to_eigen(ops::matmul(transposed(inside), inside)));
   const Matrix leading = eigen.eigenvectors().rowwise().reverse().leftCols(rank);
-  return to_eigen(ops::matmul(q, from_eigen(leading, q)));
+  return ops::matmul(q, from_eigen(leading, matrix.device()));
 }
 
-// (m, rank)
-Matrix leading_left_vectors(const Tensor& matrix, int64_t rank, const ProjectionOptions& options,
+// (m, rank) in f64, on the matrix's device
+Tensor leading_left_vectors(const Tensor& matrix, int64_t rank, const ProjectionOptions& options,
                             const RandomKey& key) {
   const int64_t shorter = std::min(matrix.shape()[0], matrix.shape()[1]);
   const int64_t width = rank + options.oversampling;
-  Matrix vectors = options.randomized && width < shorter
-                       ? randomized_left_vectors(matrix, rank, width, options, key)
-                       : exact_left_vectors(matrix, rank);
-  for (Eigen::Index j = 0; j < vectors.cols(); ++j) {
-    Eigen::Index largest = 0;
-    vectors.col(j).cwiseAbs().maxCoeff(&largest);
-    if (vectors(largest, j) < 0.0) vectors.col(j) *= -1.0;
-  }
-  return vectors;
+  const Tensor vectors = options.randomized && width < shorter
+                             ? randomized_left_vectors(matrix, rank, width, options, key)
+                             : exact_left_vectors(matrix, rank);
+  const Tensor most = ops::max(vectors, {0}, /*keepdim=*/true);
+  const Tensor least = ops::min(vectors, {0}, /*keepdim=*/true);
+  return ops::where(ops::compare(Op::ge, most, ops::neg(least)), vectors, ops::neg(vectors));
 }
 
 }  // namespace
@@ -150,13 +160,12 @@ bool has_directions(const Tensor& matrix) {
 
 void find_basis(const Basis& basis, const Tensor& matrix, const ProjectionOptions& options,
                 const RandomKey& key) {
+  const cuda::NoTf32Guard all_digits;
   const int64_t rank = projection_rank(options, matrix.shape());
-  if (basis.left.defined())
-    ops::copy(basis.left, from_eigen(leading_left_vectors(matrix, rank, options, key), matrix));
-  if (basis.right.defined()) {
-    const Matrix vectors = leading_left_vectors(transposed(matrix), rank, options, key);
-    ops::copy(basis.right, transposed(from_eigen(vectors, matrix)));
-  }
+  if (basis.left.defined()) ops::copy(basis.left, leading_left_vectors(matrix, rank, options, key));
+  if (basis.right.defined())
+    ops::copy(basis.right,
+              transposed(leading_left_vectors(transposed(matrix), rank, options, key)));
 }
 
 }  // namespace tendril::optim

@@ -27,7 +27,9 @@ struct ProjectionOptions {
   double scale = 0.25;            // of an update on its way back
   ProjectionType type = ProjectionType::standard;
   /// The basis by a randomised range finder (Halko, Martinsson, Tropp 2011), which costs a few
-  /// products instead of a singular value decomposition.
+  /// products instead of a singular value decomposition. On a GPU the products and all that has a
+  /// side of the gradient's stay there; the host factorises squares of rank + oversampling, a few
+  /// for each basis. The exact decomposition reads the whole gradient and runs on the host.
   bool randomized = false;
   int64_t oversampling = 8;      // of the range finder: directions beyond `rank`
   int64_t power_iterations = 2;  // of the range finder: more of them for slowly falling spectra

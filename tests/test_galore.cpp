@@ -154,6 +154,22 @@ TEST_SUITE("galore") {
     }
   }
 
+  TEST_CASE("the range finder's basis is orthonormal where the gradient has fewer directions") {
+    for (const DType dtype : {f32, f64}) {
+      const Tensor nearly = matmul(noise({40, 2}, 8, dtype), noise({2, 30}, 9, dtype));
+      const Tensor equal_rows = ones({40, 1}, dtype) * noise({1, 30}, 10, dtype);
+      for (const Tensor& g : {nearly, equal_rows})
+        for (const ProjectionType type : {ProjectionType::left, ProjectionType::right}) {
+          const optim::Basis basis = basis_of(g, {.rank = 6, .type = type, .randomized = true});
+          const Tensor side = to(basis.left.defined() ? basis.left : t(basis.right), f64);
+          const double tolerance = dtype == f64 ? 1e-12 : 1e-6;
+          CHECK(golden_deviation(matmul(t(side), side), eye(6, -1, f64)) <= tolerance);
+          const Tensor back = optim::project_back(basis, optim::project(basis, g));
+          CHECK(golden_deviation(back, g) <= tolerance * 10);
+        }
+    }
+  }
+
   TEST_CASE("bases have the same bits for any number of threads") {
     const Tensor g = noise({150, 130}, 6, f32);
     const ProjectionOptions options = {

@@ -16,6 +16,7 @@ constexpr int kMostDevices = 16;
 
 thread_local std::array<cudaStream_t, kMostDevices> current_stream{};  // null: the device's own
 std::atomic<int64_t> waits = 0;
+std::atomic<int64_t> bytes_read = 0;
 
 // One device, started at its first use and never torn down: tensors with static storage duration
 // may outlive any destructor here.
@@ -170,6 +171,7 @@ void wait_for_started_devices() noexcept {
 }
 
 int64_t synchronization_count() { return waits.load(std::memory_order_relaxed); }
+int64_t bytes_to_host() { return bytes_read.load(std::memory_order_relaxed); }
 
 // ---------------------------------------------------------------- memory
 
@@ -216,6 +218,7 @@ void transfer(void* to, Device to_device, const void* from, Device from_device, 
     TENDRIL_CUDA_CHECK(cudaMemcpyAsync(to, from, size, cudaMemcpyHostToDevice, stream(to_device)));
   } else if (to_device.is_cpu()) {
     const cudaStream_t on = stream(from_device);
+    bytes_read.fetch_add(bytes, std::memory_order_relaxed);
     TENDRIL_CUDA_CHECK(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, on));
     wait(state_of(from_device), on);
   } else {
