@@ -5,19 +5,16 @@
 #include <cmath>
 #include <vector>
 
-#include <tendril/core/cuda/tensor_batch.h>
 #include <tendril/core/cuda/block.cuh>
-#include <tendril/core/cuda/runtime.cuh>
-#include <tendril/core/cuda/vector.cuh>
+#include <tendril/core/ops/gradient_batch.cuh>
 
 namespace tendril::ops::cuda {
 namespace {
 
-constexpr int kThreads = 256, kLastThreads = 1024;
-constexpr int64_t kChunk = int64_t{1} << 15;
-constexpr DType kFloating[] = {f64, f32, bf16, f16};
+constexpr int kThreads = kGradientThreads, kLastThreads = 1024;
+constexpr int64_t kChunk = kGradientChunk;
 
-using Batch = tendril::cuda::TensorBatch<1, kChunk>;
+using Batch = GradientBatch;
 
 struct Squares {
   using Combine = tendril::cuda::Plus;
@@ -70,28 +67,7 @@ __global__ void __launch_bounds__(kThreads)
   const double factor = max_norm / (*norm + 1e-6);
   if (!isfinite(*norm) || factor >= 1.0) return;
   const auto by = static_cast<compute_t<T>>(factor);
-  constexpr int kVector = tendril::cuda::kVector<T>;
-  const Batch::Piece piece = batch.piece(blockIdx.x);
-  T* x = batch.at<T>(piece, 0);
-  const int64_t vectors = piece.aligned ? piece.size / kVector : 0;
-#pragma unroll 4
-  for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
-    auto values = tendril::cuda::load_vector(x + i * kVector);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) values.v[j] = T(static_cast<compute_t<T>>(values.v[j]) * by);
-    tendril::cuda::store_vector(x + i * kVector, values);
-  }
-  for (int64_t i = vectors * kVector + threadIdx.x; i < piece.size; i += kThreads)
-    x[i] = T(static_cast<compute_t<T>>(x[i]) * by);
-}
-
-// The tensors of one dtype.
-std::vector<Batch::Entry> entries(std::span<const Tensor> tensors, DType dtype) {
-  std::vector<Batch::Entry> list;
-  for (const Tensor& x : tensors)
-    if (x.dtype() == dtype)
-      list.push_back({{x.raw_data()}, x.numel(), tendril::cuda::aligned16(x.raw_data())});
-  return list;
+  change_piece<T>(batch, [&](T x) { return T(static_cast<compute_t<T>>(x) * by); });
 }
 
 template <class Term>
@@ -102,13 +78,10 @@ Tensor reduce_all(std::span<const Tensor> tensors, bool root) {
   for (const Tensor& x : tensors) count += (x.numel() + kChunk - 1) / kChunk;
   const Tensor pieces = Tensor::empty({count}, f64, device);
   double* next = pieces.data<double>();
-  for (const DType dtype : kFloating)
-    visit_floating("grad_norm", dtype, [&]<class T>(TypeTag<T>) {
-      tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
-        pieces_kernel<Term, T><<<batch.chunks(), kThreads, 0, stream>>>(batch, next);
-        next += batch.chunks();
-      });
-    });
+  for_each_gradient_batch("grad_norm", tensors, [&]<class T>(TypeTag<T>, const Batch& batch) {
+    pieces_kernel<Term, T><<<batch.chunks(), kThreads, 0, stream>>>(batch, next);
+    next += batch.chunks();
+  });
   const Tensor result = Tensor::empty({}, f64, device);
   combine_kernel<Term>
       <<<1, kLastThreads, 0, stream>>>(pieces.data<double>(), count, root, result.data<double>());
@@ -125,13 +98,9 @@ Tensor norm_of_all(std::span<const Tensor> tensors, double norm_type) {
 
 void clip_all(std::span<const Tensor> tensors, const Tensor& norm, double max_norm) {
   const cudaStream_t stream = tendril::cuda::stream(norm.device());
-  for (const DType dtype : kFloating)
-    visit_floating("clip_grad_norm", dtype, [&]<class T>(TypeTag<T>) {
-      tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
-        clip_kernel<T>
-            <<<batch.chunks(), kThreads, 0, stream>>>(batch, norm.data<double>(), max_norm);
-      });
-    });
+  for_each_gradient_batch("clip_grad_norm", tensors, [&]<class T>(TypeTag<T>, const Batch& batch) {
+    clip_kernel<T><<<batch.chunks(), kThreads, 0, stream>>>(batch, norm.data<double>(), max_norm);
+  });
   TENDRIL_CUDA_CHECK_LAUNCH("clip_grad_norm");
 }
 
