@@ -29,7 +29,7 @@ void Adagrad::update_all(std::span<Slot* const> slots) {
                             .step_size = lr(slot.group) / (1.0 + past * options.lr_decay),
                             .eps = options.eps};
   };
-  apply_rule<ops::AdagradRule>(slots, states, master_of, rule);
+  apply_rule<ops::AdagradRule>(slots, states, master_of, rule, gate());
 }
 
 std::vector<Optimizer::StateSpec> Adagrad::state_specs(const Slot& slot) const {

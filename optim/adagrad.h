@@ -29,6 +29,7 @@ class TENDRIL_API Adagrad : public Grouped<AdagradOptions> {
  protected:
   void check(const AdagradOptions& options) const override;
   void update_all(std::span<Slot* const> slots) override;
+  bool can_be_gated() const override { return true; }
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
 };
 

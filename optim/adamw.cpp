@@ -65,7 +65,7 @@ void AdamFamily<Options>::update_all(std::span<Slot* const> slots) {
          .rounding = rounding});
     set_decay(updates.back().options, options);
   }
-  ops::adamw_steps(updates);
+  ops::adamw_steps(updates, this->gate());
 }
 
 template <class Options>

@@ -42,6 +42,7 @@ class TENDRIL_API AdamFamily : public Grouped<Options> {
   using StateSpec = Optimizer::StateSpec;
   void check(const Options& options) const override;
   void update_all(std::span<Slot* const> slots) override;
+  bool can_be_gated() const override { return true; }
   bool keeps_master(const Slot& slot) const override;
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
 };

@@ -57,7 +57,7 @@ void AdEmaMix::update_all(std::span<Slot* const> slots) {
                              .eps = options.eps,
                              .step_size = lr(slot.group)};
   };
-  apply_rule<ops::AdEmaMixRule>(slots, states, master_of, rule);
+  apply_rule<ops::AdEmaMixRule>(slots, states, master_of, rule, gate());
 }
 
 std::vector<Optimizer::StateSpec> AdEmaMix::state_specs(const Slot& slot) const {

@@ -36,6 +36,7 @@ class TENDRIL_API AdEmaMix : public Grouped<AdEmaMixOptions> {
  protected:
   void check(const AdEmaMixOptions& options) const override;
   void update_all(std::span<Slot* const> slots) override;
+  bool can_be_gated() const override { return true; }
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
 };
 

@@ -1,14 +1,14 @@
 #include <tendril/autograd/functions.h>
-#include <tendril/core/ops/gradient_norm.h>
+#include <tendril/core/creation.h>
+#include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/inplace.h>
+#include <tendril/core/ops/loss_scaling.h>
 #include <tendril/core/profiler.h>
 #include <tendril/optim/grad_scaler.h>
 #include <tendril/optim/gradients.h>
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <utility>
 
 namespace tendril::optim {
 namespace {
@@ -23,33 +23,43 @@ void check(const GradScalerOptions& o) {
                 o.growth_interval);
 }
 
-// One number per device, which is not finite exactly when an element is not. Nobody waits.
-std::vector<Tensor> largest_magnitudes(const std::vector<Tensor>& gradients) {
-  std::map<std::pair<Device::Kind, int>, std::vector<Tensor>> by_device;
-  for (const Tensor& gradient : gradients) {
-    const Device device = gradient.device();
-    by_device[{device.kind, device.index}].push_back(gradient);
-  }
-  std::vector<Tensor> largest;
-  for (const auto& [device, list] : by_device) largest.push_back(ops::norm_of_all(list, INFINITY));
-  return largest;
+// The numbers that are on this device, which are taken out of the list.
+std::vector<Tensor> take_those_on(Device device, std::vector<Tensor>& list) {
+  const auto there = std::stable_partition(
+      list.begin(), list.end(), [&](const Tensor& tensor) { return tensor.device() != device; });
+  const std::vector<Tensor> taken(there, list.end());
+  list.erase(there, list.end());
+  return taken;
 }
 
-bool all_finite(const std::vector<Tensor>& numbers) {
-  return std::all_of(numbers.begin(), numbers.end(),
-                     [](const Tensor& x) { return std::isfinite(x.item<double>()); });
+// Adds a flag that may be on another device.
+void add_flag(const Tensor& flag, const Tensor& other) {
+  ops::add_in_place(flag, to(other, flag.device()), 1.0);
 }
 
 }  // namespace
 
 GradScaler::GradScaler(const GradScalerOptions& options)
-    : options_(options), scale_(static_cast<float>(options.init_scale)) {
+    : options_(options),
+      scale_(full({}, static_cast<float>(options.init_scale))),
+      growth_tracker_(zeros({}, i64)) {
   check(options);
 }
 
+double GradScaler::scale() const { return scale_.item<float>(); }
+
+// From the CPU without a copy, which a recorded graph would repeat.
+void GradScaler::move_to(Device device) const {
+  if (scale_.device() == device) return;
+  scale_ = full({}, scale_.item<float>(), f32, device);
+  growth_tracker_ = full({}, static_cast<double>(growth_tracker_.item<int64_t>()), i64, device);
+}
+
 Tensor GradScaler::scale(const Tensor& loss) const {
+  if (scale_.device().is_cpu()) move_to(loss.device());
   const bool narrow = is_floating(loss.dtype()) && size_of(loss.dtype()) < 4;
-  return (narrow ? to(loss, f32) : loss) * static_cast<double>(scale_);
+  const Tensor wide = narrow ? to(loss, f32) : loss;
+  return wide * to(to(scale_, wide.device()), wide.dtype());
 }
 
 GradScaler::Unscaled* GradScaler::find(const Optimizer& optimizer) {
@@ -71,60 +81,63 @@ void GradScaler::unscale(const Optimizer& optimizer) {
     TENDRIL_CHECK(gradient.dtype() != f16,
                   "[GradScaler::unscale] f16 gradients would lose what the scale has saved; keep "
                   "parameters in f32 and compute in f16 with AutocastGuard(f16)");
-  const std::vector<Tensor> largest = largest_magnitudes(gradients);
-  // As PyTorch rounds it; with the usual powers of two it is exact.
-  const float inverse = static_cast<float>(1.0 / static_cast<double>(scale_));
-  for (const Tensor& gradient : gradients) {
-    ops::mul_in_place(gradient, inverse);
-    gradient.bump_version();
+  if (!gradients.empty()) move_to(gradients.front().device());
+  const Tensor found_inf = zeros({}, i64, scale_.device());
+  std::vector<Tensor> rest = gradients;
+  ops::unscale_all(take_those_on(scale_.device(), rest), scale_, found_inf);
+  while (!rest.empty()) {  // mostly there is one device
+    const Device elsewhere = rest.front().device();
+    const Tensor found_there = zeros({}, i64, elsewhere);
+    ops::unscale_all(take_those_on(elsewhere, rest), to(scale_, elsewhere), found_there);
+    add_flag(found_inf, found_there);
   }
-  // Last, so that a GPU has the division to do while the host waits for it.
-  unscaled_.push_back({&optimizer, all_finite(largest), false});
+  for (const Tensor& gradient : gradients) gradient.bump_version();
+  unscaled_.push_back({&optimizer, LateFlag(found_inf), false});
 }
 
 bool GradScaler::found_inf() const {
   return std::any_of(unscaled_.begin(), unscaled_.end(),
-                     [](const Unscaled& entry) { return !entry.finite; });
+                     [](const Unscaled& entry) { return entry.found_inf.value(); });
 }
 
 void GradScaler::set_found_inf() {
   TENDRIL_CHECK(!unscaled_.empty(), "[GradScaler::set_found_inf] must come after unscale()");
-  for (Unscaled& entry : unscaled_) entry.finite = false;
+  for (Unscaled& entry : unscaled_)
+    entry.found_inf = LateFlag(full({}, 1.0, i64, entry.found_inf.tensor().device()), true);
 }
 
-bool GradScaler::step(Optimizer& optimizer) {
+StepResult GradScaler::step(Optimizer& optimizer) {
   const Unscaled* before = find(optimizer);
   TENDRIL_CHECK(!before || !before->stepped,
                 "[GradScaler::step] this optimizer has stepped already; call update() first");
   if (!before) unscale(optimizer);
   Unscaled& entry = *find(optimizer);
   entry.stepped = true;
-  if (entry.finite) optimizer.step();
-  return entry.finite;
+  optimizer.step_unless(entry.found_inf);
+  return StepResult(entry.found_inf);
 }
 
 void GradScaler::update() {
   TENDRIL_CHECK(!unscaled_.empty(),
                 "[GradScaler::update] no gradients have been unscaled since the last update; call "
                 "step() or unscale() first");
-  if (found_inf()) {
-    scale_ = static_cast<float>(scale_ * options_.backoff_factor);
-    growth_tracker_ = 0;
-  } else if (++growth_tracker_ == options_.growth_interval) {
-    const float grown = static_cast<float>(scale_ * options_.growth_factor);
-    if (std::isfinite(grown)) scale_ = grown;
-    growth_tracker_ = 0;
-  }
+  const Tensor found_inf = zeros({}, i64, scale_.device());
+  for (const Unscaled& entry : unscaled_) add_flag(found_inf, entry.found_inf.tensor());
+  ops::update_loss_scale(scale_, growth_tracker_, found_inf,
+                         {.growth_factor = options_.growth_factor,
+                          .backoff_factor = options_.backoff_factor,
+                          .growth_interval = options_.growth_interval});
+  scale_.bump_version();
   unscaled_.clear();
 }
 
 Json GradScaler::state() const {
   Json state = Json::object();
-  state.set("scale", static_cast<double>(scale_));
+  state.set("scale", scale());
   state.set("growth_factor", options_.growth_factor);
   state.set("backoff_factor", options_.backoff_factor);
   state.set("growth_interval", options_.growth_interval);
-  state.set("_growth_tracker", growth_tracker_);
+  state.set("_growth_tracker", growth_tracker_.item<int64_t>());
   return state;
 }
 
@@ -139,8 +152,9 @@ void GradScaler::load_state(const Json& state) {
                 "[GradScaler::load_state] _growth_tracker must be in [0, growth_interval); got ",
                 tracker);
   options_ = options;
-  scale_ = static_cast<float>(options.init_scale);
-  growth_tracker_ = tracker;
+  ops::fill(scale_, static_cast<float>(options.init_scale));
+  ops::fill(growth_tracker_, static_cast<double>(tracker));
+  scale_.bump_version();
 }
 
 }  // namespace tendril::optim

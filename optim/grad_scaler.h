@@ -5,18 +5,26 @@
 //   optim::GradScaler scaler;
 //   for (...) {
 //     const AutocastGuard autocast(f16);
-//     scaler.scale(model.loss(tokens, targets)).backward();   // several times to accumulate
-//     scaler.unscale(optimizer);                               // only to clip or look at gradients
-//     optim::clip_grad_norm(optimizer.parameters(), 1.0);
-//     const bool updated = scaler.step(optimizer);             // else the schedule stays where it
-//     is scaler.update(); optimizer.zero_grad();
+//     scaler.scale(model.loss(tokens, targets)).backward();  // several times to accumulate
+//     scaler.unscale(optimizer);                             // only to clip or look at gradients
+//     optim::clip_grad_norm_async(optimizer.parameters(), 1.0);
+//     scaler.step(optimizer);
+//     scaler.update();
+//     optimizer.zero_grad();
 //   }
+//
+// On a GPU such a loop never waits. The scale stays there, a step that must be left out is left out
+// there, and the host hears of it when it asks: scale(), found_inf(), state(), a StepResult and the
+// optimizer's state_dict() wait. Which optimizers can do without knowing,
+// Optimizer::step_unless() says; with the others, and with parameters on several devices, step()
+// waits for the gradients.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include <tendril/core/json.h>
+#include <tendril/core/late_flag.h>
 #include <tendril/optim/optimizer.h>
 
 namespace tendril::optim {
@@ -28,18 +36,38 @@ struct GradScalerOptions {
   int64_t growth_interval = 2000;  // updates in a row without an overflow before the scale grows
 };
 
+/// Whether GradScaler::step() has moved the parameters. A schedule that follows the updates asks,
+/// and one step late the answer is mostly there:
+///   if (result && bool(*result)) ++updates;     // of the step before
+///   optimizer.scale_lr(optim::cosine(updates, ...));  ...  result = scaler.step(optimizer);
+class TENDRIL_API StepResult {
+ public:
+  explicit StepResult(const LateFlag& left_out) : left_out_(left_out) {}
+  /// Whether the answer is there already.
+  bool is_known() const { return left_out_.has_arrived(); }
+  /// Waits for a GPU that has not got there yet.
+  operator bool() const { return !left_out_.value(); }
+
+ private:
+  LateFlag left_out_;
+};
+
 class TENDRIL_API GradScaler {
  public:
   /// Error for options out of range.
   explicit GradScaler(const GradScalerOptions& options = {});
+  GradScaler(GradScaler&&) = default;
+  GradScaler& operator=(GradScaler&&) = default;
+  GradScaler(const GradScaler&) = delete;  // the two would share their scale
+  GradScaler& operator=(const GradScaler&) = delete;
 
-  double scale() const { return scale_; }
+  double scale() const;
   /// The loss times the scale, in f32 for a 16-bit loss: its own range would not do.
   Tensor scale(const Tensor& loss) const;
 
   /// Divides all gradients of the optimizer by the scale, once until update(): further calls do
-  /// nothing. Looks for infinity and NaN in them, for which a GPU is waited for. Error for f16
-  /// gradients, which cannot hold what remains, and after step().
+  /// nothing. Looks for infinity and NaN in them on the way. Error for f16 gradients, which cannot
+  /// hold what remains, and after step().
   void unscale(const Optimizer& optimizer);
   /// Whether unscale() has met infinity or NaN since the last update(), with any optimizer.
   bool found_inf() const;
@@ -47,7 +75,7 @@ class TENDRIL_API GradScaler {
   void set_found_inf();
   /// Unscales if that has not been done, and then steps, unless the gradients are not finite: then
   /// nothing moves, and the result is false. Error for a second time before update().
-  bool step(Optimizer& optimizer);
+  StepResult step(Optimizer& optimizer);
   /// After the steps of all optimizers: the scale shrinks by backoff_factor when any gradient was
   /// not finite, and grows by growth_factor (unless that overflows) after growth_interval calls
   /// without. Error when nothing has been unscaled.
@@ -62,14 +90,16 @@ class TENDRIL_API GradScaler {
   // An optimizer whose gradients have been unscaled since the last update().
   struct Unscaled {
     const Optimizer* optimizer;
-    bool finite;
+    LateFlag found_inf;
     bool stepped;
   };
   Unscaled* find(const Optimizer& optimizer);
+  void move_to(Device device) const;
 
   GradScalerOptions options_;
-  float scale_;
-  int64_t growth_tracker_ = 0;
+  // f32 and i64 without axes, always at the same place once they are on a GPU, so that a recorded
+  // cuda::Graph sees them move. Mutable, as they go to where the loss is.
+  mutable Tensor scale_, growth_tracker_;
   std::vector<Unscaled> unscaled_;
 };
 

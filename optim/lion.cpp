@@ -26,7 +26,7 @@ void Lion::update_all(std::span<Slot* const> slots) {
                          .new2 = 1.0 - options.beta2,
                          .step_size = lr(slot.group)};
   };
-  apply_rule<ops::LionRule>(slots, states, master_of, rule);
+  apply_rule<ops::LionRule>(slots, states, master_of, rule, gate());
 }
 
 std::vector<Optimizer::StateSpec> Lion::state_specs(const Slot& slot) const {

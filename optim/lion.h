@@ -28,6 +28,7 @@ class TENDRIL_API Lion : public Grouped<LionOptions> {
  protected:
   void check(const LionOptions& options) const override;
   void update_all(std::span<Slot* const> slots) override;
+  bool can_be_gated() const override { return true; }
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
 };
 

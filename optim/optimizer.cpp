@@ -8,6 +8,7 @@
 #include <tendril/optim/layerwise.h>
 #include <tendril/optim/optimizer.h>
 #include <tendril/optim/optimizer_names.h>
+#include <tendril/optim/steps_in_doubt.h>
 
 #include <algorithm>
 #include <cmath>
@@ -57,6 +58,8 @@ void Optimizer::register_group(const std::vector<NamedTensor>& parameters, doubl
   if (backward_updates_)
     for (size_t i = 0; i < added.size(); ++i)
       backward_updates_->watch(slots_.size() + i, added[i].parameter);
+  settle_steps();
+  in_doubt_.reset();  // it points to slots, which move
   groups_.push_back({lr, lr});
   slots_.insert(slots_.end(), added.begin(), added.end());
 }
@@ -100,12 +103,14 @@ Tensor Optimizer::master_of(Slot& slot) {
 
 void Optimizer::step() {
   const ProfileRange range("optimizer step");
-  std::vector<Slot*> updated;
-  for (Slot& slot : slots_) {
-    if (!slot.parameter.grad().defined()) continue;
-    updated.push_back(&slot);
-  }
-  update_counted(updated);
+  update_counted(slots_with_gradients());
+}
+
+std::vector<Optimizer::Slot*> Optimizer::slots_with_gradients() {
+  std::vector<Slot*> found;
+  for (Slot& slot : slots_)
+    if (slot.parameter.grad().defined()) found.push_back(&slot);
+  return found;
 }
 
 void Optimizer::step_parameter(size_t index) {
@@ -116,6 +121,7 @@ void Optimizer::step_parameter(size_t index) {
 }
 
 void Optimizer::update_counted(std::span<Slot* const> slots) {
+  settle_steps();
   for (Slot* slot : slots) ++slot->step;
   try {
     update_all(slots);

@@ -18,7 +18,9 @@
 #include <string>
 #include <vector>
 
+#include <tendril/core/late_flag.h>
 #include <tendril/core/named_tensor.h>
+#include <tendril/core/ops/step_gate.h>
 
 namespace tendril::optim {
 
@@ -33,6 +35,12 @@ class TENDRIL_API Optimizer {
 
   /// Updates every parameter that has a gradient; the others, and their state, stay as they are.
   void step();
+  /// step(), unless the flag is set: then everything stays as if there had been no call, the counts
+  /// of steps too. A GPU decides by itself while the host goes on, where all gradients and the flag
+  /// are on that one GPU and the rule allows it: AdamW, Adam, SGD, Lion, AdamW8bit, Lion8bit,
+  /// Adagrad, RMSprop and AdEMAMix. Others wait for the flag, and so does the host when it is 7
+  /// such steps ahead.
+  void step_unless(const LateFlag& left_out);
   /// step() for one parameter, whose place in parameters() is `index`.
   void step_parameter(size_t index);
   /// Forgets all gradients.
@@ -69,7 +77,8 @@ class TENDRIL_API Optimizer {
 
   // ---- state
 
-  /// What step() has accumulated: "<parameter>.step" (i64, one element), tensors such as
+  /// Waits for a GPU after step_unless(), which decides what was a step. What step() has
+  /// accumulated: "<parameter>.step" (i64, one element), tensors such as
   /// "<parameter>.exp_avg", mostly of the parameter's shape, and numbers (f64, one element);
   /// nothing for a parameter never updated. They share memory with the optimizer: clone to keep.
   /// Options and learning rates are the program's and not part of it.
@@ -120,6 +129,11 @@ class TENDRIL_API Optimizer {
   /// Applies the rule to all parameters that have a gradient: with update(), unless a rule whose
   /// kernels take many parameters at once overrides this instead.
   virtual void update_all(std::span<Slot* const> slots);
+  /// Whether update_all() does all that it does behind gate(), and decides by nothing on the host
+  /// but options, rates and Slot::step. Then step_unless() need not wait; it calls update_all() for
+  /// several values of Slot::step, and the gate opens for the right one.
+  virtual bool can_be_gated() const { return false; }
+  const ops::StepGate& gate() const;
   /// The state tensors that this parameter has after an update, the master aside.
   virtual std::vector<StateSpec> state_specs(const Slot& slot) const = 0;
   /// State tensors of the parameter's shape.
@@ -134,11 +148,21 @@ class TENDRIL_API Optimizer {
   };
   std::vector<StateSpec> expected_state(const Slot& slot) const;
   static DType dtype_of_state(const Slot& slot, const StateSpec& spec);
+  std::vector<Slot*> slots_with_gradients();
   void update_counted(std::span<Slot* const> slots);
+
+  // ---- steps that a GPU may have left out; in step_unless.cpp
+  struct StepsInDoubt;
+  void step_in_doubt(const std::vector<Slot*>& slots, const LateFlag& left_out);
+  /// Waits until none is in doubt.
+  void settle_steps();
+  /// Of this parameter; waits likewise.
+  int64_t steps_of(const Slot& slot) const;
 
   std::vector<Group> groups_;
   std::vector<Slot> slots_;
   std::unique_ptr<BackwardUpdates> backward_updates_;  // null: step() updates
+  std::unique_ptr<StepsInDoubt> in_doubt_;  // null before step_unless() had to do with a GPU
 };
 
 /// Names "0", "1", ... for parameters that have none.

@@ -3,6 +3,7 @@
 #include <tendril/core/ops/optimizer_step.h>
 #include <tendril/optim/optimizer.h>
 #include <tendril/optim/optimizer_names.h>
+#include <tendril/optim/steps_in_doubt.h>
 
 #include <set>
 
@@ -68,8 +69,9 @@ Tensor owned(const Tensor& source, DType dtype, Device device) {
 StateDict Optimizer::state_dict() const {
   StateDict state;
   for (const Slot& slot : slots_) {
-    if (slot.step == 0) continue;
-    state.emplace(slot.name + "." + kStep, Tensor::from({slot.step}, {1}));
+    const int64_t steps = steps_of(slot);
+    if (steps == 0) continue;
+    state.emplace(slot.name + "." + kStep, Tensor::from({steps}, {1}));
     for (const auto& [name, tensor] : slot.state) state.emplace(slot.name + "." + name, tensor);
     for (const auto& [name, number] : slot.numbers)
       state.emplace(slot.name + "." + name, Tensor::from({number}, {1}));
@@ -92,6 +94,7 @@ int64_t Optimizer::state_bytes() const {
 }
 
 void Optimizer::load_state_dict(const StateDict& state) {
+  settle_steps();
   Entries entries(state);
   struct Found {
     Slot* slot;
@@ -136,6 +139,7 @@ void Optimizer::load_state_dict(const StateDict& state) {
     entry.slot->state[entry.spec.name] = owned(
         entry.tensor, dtype_of_state(*entry.slot, entry.spec), entry.slot->parameter.device());
   slots_ = std::move(loaded);
+  in_doubt_.reset();  // it points to slots
 }
 
 }  // namespace tendril::optim

@@ -110,8 +110,8 @@ void QuantizedStates<Options>::update_all(std::span<Slot* const> slots) {
                                  this->state_of(*slot, specs[at + 1])};
     }
   }
-  ops::apply_rules<Rule>(std::span<const ops::RuleUpdate<Rule>>(wide));
-  ops::apply_rules<Rule>(std::span<const ops::QuantizedRuleUpdate<Rule>>(narrow));
+  ops::apply_rules<Rule>(std::span<const ops::RuleUpdate<Rule>>(wide), this->gate());
+  ops::apply_rules<Rule>(std::span<const ops::QuantizedRuleUpdate<Rule>>(narrow), this->gate());
 }
 
 template class QuantizedStates<AdamW8bitOptions>;

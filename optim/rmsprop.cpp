@@ -43,7 +43,7 @@ void RmsProp::update_like(std::span<Slot* const> slots) {
                 .momentum = options.momentum,
                 .step_size = lr(slot.group)};
   };
-  apply_rule<Rule>(std::span<Slot* const>(same), states, master_of, rule);
+  apply_rule<Rule>(std::span<Slot* const>(same), states, master_of, rule, gate());
 }
 
 void RmsProp::update_all(std::span<Slot* const> slots) {

@@ -32,6 +32,7 @@ class TENDRIL_API RmsProp : public Grouped<RmsPropOptions> {
  protected:
   void check(const RmsPropOptions& options) const override;
   void update_all(std::span<Slot* const> slots) override;
+  bool can_be_gated() const override { return true; }
   std::vector<StateSpec> state_specs(const Slot& slot) const override;
 
  private:

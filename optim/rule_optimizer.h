@@ -9,11 +9,11 @@
 
 namespace tendril::optim {
 
-/// Applies rule_of(slot) to each slot. states_of(slot) are the rule's state tensors, in its order,
-/// and master_of(slot) the master.
+/// Applies rule_of(slot) to each slot where the gate is open. states_of(slot) are the rule's state
+/// tensors, in its order, and master_of(slot) the master.
 template <class Rule, class Slot, class StatesOf, class MasterOf, class RuleOf>
 void apply_rule(std::span<Slot* const> slots, const StatesOf& states_of, const MasterOf& master_of,
-                const RuleOf& rule_of) {
+                const RuleOf& rule_of, const ops::StepGate& gate = {}) {
   std::vector<ops::RuleUpdate<Rule>> updates;
   updates.reserve(slots.size());
   for (Slot* slot : slots)
@@ -22,7 +22,7 @@ void apply_rule(std::span<Slot* const> slots, const StatesOf& states_of, const M
                        .master = master_of(*slot),
                        .states = states_of(*slot),
                        .rule = rule_of(*slot)});
-  ops::apply_rules<Rule>(updates);
+  ops::apply_rules<Rule>(updates, gate);
 }
 
 /// What all optimizers of Adam's kind ask of their options.

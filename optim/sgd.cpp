@@ -51,7 +51,7 @@ void Sgd::update_all(std::span<Slot* const> slots) {
                      .maximize = options.maximize},
          .rounding = rounding});
   }
-  ops::sgd_steps(updates);
+  ops::sgd_steps(updates, gate());
 }
 
 bool Sgd::keeps_master(const Slot& slot) const {

@@ -12,8 +12,6 @@
 namespace tendril::cuda {
 namespace {
 
-constexpr int kMostDevices = 16;
-
 thread_local std::array<cudaStream_t, kMostDevices> current_stream{};  // null: the device's own
 std::atomic<int64_t> waits = 0;
 std::atomic<int64_t> bytes_read = 0;
@@ -98,10 +96,7 @@ class FaultCopy {
 
 // Waits for the stream; throws what a kernel has reported.
 void wait(DeviceState& state, cudaStream_t on) {
-  TENDRIL_CHECK(!is_recording_graph(),
-                "[Graph] the host cannot wait for numbers while a graph is recorded; keep item(), "
-                "to_vector() and to(x, Device::cpu()) out of the recorded work");
-  waits.fetch_add(1, std::memory_order_relaxed);
+  count_wait();
   const FaultCopy copy(state);
   TENDRIL_CUDA_CHECK(
       cudaMemcpyAsync(copy.get(), state.fault, sizeof(IndexFault), cudaMemcpyDeviceToHost, on));
@@ -168,6 +163,13 @@ void wait_for_started_devices() noexcept {
     if (!raw_state(index).started.load(std::memory_order_acquire)) continue;
     if (cudaSetDevice(index) == cudaSuccess) cudaDeviceSynchronize();
   }
+}
+
+void count_wait() {
+  TENDRIL_CHECK(!is_recording_graph(),
+                "[Graph] the host cannot wait for numbers while a graph is recorded; keep item(), "
+                "to_vector() and to(x, Device::cpu()) out of the recorded work");
+  waits.fetch_add(1, std::memory_order_relaxed);
 }
 
 int64_t synchronization_count() { return waits.load(std::memory_order_relaxed); }

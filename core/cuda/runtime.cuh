@@ -7,11 +7,17 @@
 
 namespace tendril::cuda {
 
+/// Per process.
+inline constexpr int kMostDevices = 16;
+
 /// Throws an Error that names `what` unless the status is cudaSuccess.
 void check(cudaError_t status, const char* what);
 
 /// The calling thread's current stream; makes the device current for the CUDA runtime.
 cudaStream_t stream(Device device);
+
+/// Before the host waits for a GPU: counts it. Error while a graph is recorded.
+void count_wait();
 
 /// A string literal of the host, for a kernel to hand back. A literal written in a kernel is at an
 /// address of the device, which the host cannot read: there it does not compile.

@@ -10,6 +10,7 @@
 #include <tendril/core/ops/copy.h>
 #include <tendril/core/ops/dispatch.h>
 #include <tendril/core/ops/inplace.h>
+#include <tendril/core/ops/memory_order.h>
 #include <tendril/core/ops/optimizer_kernels.h>
 #include <tendril/core/threads.h>
 
@@ -18,23 +19,6 @@ namespace {
 
 constexpr int64_t kChunk = int64_t{1} << 15;  // elements per piece of work
 constexpr int64_t kBlock = 1024;              // elements converted at a time, on the stack
-
-// A dense tensor with the same elements, in whatever order spares a copy (a transposed view has its
-// elements side by side in memory too).
-Tensor in_memory_order(const Tensor& x) {
-  if (x.is_contiguous()) return x;
-  Shape axes = Shape::filled(x.rank(), 0);
-  for (int64_t i = 0; i < x.rank(); ++i) axes[i] = i;
-  std::sort(axes.begin(), axes.end(),
-            [&](int64_t a, int64_t b) { return x.strides()[a] > x.strides()[b]; });
-  int64_t expected = 1;
-  for (int64_t i = x.rank() - 1; i >= 0; --i) {
-    if (x.shape()[axes[i]] == 1) continue;
-    if (x.strides()[axes[i]] != expected) return contiguous(x);
-    expected *= x.shape()[axes[i]];
-  }
-  return Tensor::view(x.storage(), x.offset(), {x.numel()}, {1}, x.dtype());
-}
 
 template <class Body>
 void for_each(std::span<const Tensor> tensors, const Body& body) {

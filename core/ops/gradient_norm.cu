@@ -5,19 +5,16 @@
 #include <cmath>
 #include <vector>
 
-#include <tendril/core/cuda/tensor_batch.h>
 #include <tendril/core/cuda/block.cuh>
-#include <tendril/core/cuda/runtime.cuh>
-#include <tendril/core/cuda/vector.cuh>
+#include <tendril/core/ops/gradient_batch.cuh>
 
 namespace tendril::ops::cuda {
 namespace {
 
-constexpr int kThreads = 256, kLastThreads = 1024;
-constexpr int64_t kChunk = int64_t{1} << 15;
-constexpr DType kFloating[] = {f64, f32, bf16, f16};
+constexpr int kThreads = kGradientThreads, kLastThreads = 1024;
+constexpr int64_t kChunk = kGradientChunk;
 
-using Batch = tendril::cuda::TensorBatch<1, kChunk>;
+using Batch = GradientBatch;
 
 struct Squares {
   using Combine = tendril::cuda::Plus;
@@ -88,22 +85,6 @@ __global__ void __launch_bounds__(kLastThreads)
   if (threadIdx.x == 0) *result = root ? sqrt(total) : total;
 }
 
-template <class T>
-__device__ void scale(const Batch& batch, const Batch::Piece& piece, compute_t<T> by) {
-  constexpr int kVector = tendril::cuda::kVector<T>;
-  T* x = batch.at<T>(piece, 0);
-  const int64_t vectors = piece.aligned ? piece.size / kVector : 0;
-#pragma unroll 4
-  for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
-    auto values = tendril::cuda::load_vector(x + i * kVector);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) values.v[j] = T(static_cast<compute_t<T>>(values.v[j]) * by);
-    tendril::cuda::store_vector(x + i * kVector, values);
-  }
-  for (int64_t i = vectors * kVector + threadIdx.x; i < piece.size; i += kThreads)
-    x[i] = T(static_cast<compute_t<T>>(x[i]) * by);
-}
-
 // factor = max_norm / (norm + 1e-6), unless that would not shrink anything.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -112,16 +93,8 @@ __global__ void __launch_bounds__(kThreads)
   if (!isfinite(*norm) || factor >= 1.0) return;
   const auto by = static_cast<compute_t<T>>(factor);
   for (uint32_t chunk = blockIdx.x; chunk < batch.chunks(); chunk += gridDim.x)
-    scale<T>(batch, batch.piece(chunk), by);
-}
-
-// The tensors of one dtype.
-std::vector<Batch::Entry> entries(std::span<const Tensor> tensors, DType dtype) {
-  std::vector<Batch::Entry> list;
-  for (const Tensor& x : tensors)
-    if (x.dtype() == dtype)
-      list.push_back({{x.raw_data()}, x.numel(), tendril::cuda::aligned16(x.raw_data())});
-  return list;
+    change_piece<T>(batch, batch.piece(chunk),
+                    [&](T x) { return T(static_cast<compute_t<T>>(x) * by); });
 }
 
 template <class Term>
@@ -132,14 +105,11 @@ Tensor reduce_all(std::span<const Tensor> tensors, bool root) {
   for (const Tensor& x : tensors) count += (x.numel() + kChunk - 1) / kChunk;
   const Tensor pieces = Tensor::empty({count}, f64, device);
   double* next = pieces.data<double>();
-  for (const DType dtype : kFloating)
-    visit_floating("grad_norm", dtype, [&]<class T>(TypeTag<T>) {
-      tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
-        pieces_kernel<Term, T>
-            <<<blocks_for_chunks(batch.chunks(), device), kThreads, 0, stream>>>(batch, next);
-        next += batch.chunks();
-      });
-    });
+  for_each_gradient_batch("grad_norm", tensors, [&]<class T>(TypeTag<T>, const Batch& batch) {
+    pieces_kernel<Term, T>
+        <<<blocks_for_chunks(batch.chunks(), device), kThreads, 0, stream>>>(batch, next);
+    next += batch.chunks();
+  });
   const Tensor result = Tensor::empty({}, f64, device);
   combine_kernel<Term>
       <<<1, kLastThreads, 0, stream>>>(pieces.data<double>(), count, root, result.data<double>());
@@ -156,13 +126,10 @@ Tensor norm_of_all(std::span<const Tensor> tensors, double norm_type) {
 
 void clip_all(std::span<const Tensor> tensors, const Tensor& norm, double max_norm) {
   const cudaStream_t stream = tendril::cuda::stream(norm.device());
-  for (const DType dtype : kFloating)
-    visit_floating("clip_grad_norm", dtype, [&]<class T>(TypeTag<T>) {
-      tendril::cuda::for_each_batch<Batch>(entries(tensors, dtype), [&](const Batch& batch) {
-        clip_kernel<T><<<blocks_for_chunks(batch.chunks(), norm.device()), kThreads, 0, stream>>>(
-            batch, norm.data<double>(), max_norm);
-      });
-    });
+  for_each_gradient_batch("clip_grad_norm", tensors, [&]<class T>(TypeTag<T>, const Batch& batch) {
+    clip_kernel<T><<<blocks_for_chunks(batch.chunks(), norm.device()), kThreads, 0, stream>>>(
+        batch, norm.data<double>(), max_norm);
+  });
   TENDRIL_CUDA_CHECK_LAUNCH("clip_grad_norm");
 }
 

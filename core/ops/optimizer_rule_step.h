@@ -6,6 +6,7 @@
 #include <span>
 
 #include <tendril/core/ops/optimizer_rules.h>
+#include <tendril/core/ops/step_gate.h>
 #include <tendril/core/random.h>
 #include <tendril/core/tensor.h>
 
@@ -25,6 +26,6 @@ struct RuleUpdate {
 /// Applies the rule to many parameters at once: on a GPU a launch for dozens that share dtypes and
 /// rule.
 template <class Rule>
-void apply_rules(std::span<const RuleUpdate<Rule>> updates);
+void apply_rules(std::span<const RuleUpdate<Rule>> updates, const StepGate& gate = {});
 
 }  // namespace tendril::ops

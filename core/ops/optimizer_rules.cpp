@@ -20,8 +20,8 @@ void apply_rule(const RuleUpdate<Rule>& update) {
 }
 
 template <class Rule>
-void apply_rules(std::span<const RuleUpdate<Rule>> updates) {
-  for_each_update(updates, apply_rule<Rule>);
+void apply_rules(std::span<const RuleUpdate<Rule>> updates, const StepGate& gate) {
+  for_each_update(updates, gate, apply_rule<Rule>);
 }
 
 }  // namespace
@@ -29,7 +29,8 @@ void apply_rules(std::span<const RuleUpdate<Rule>> updates) {
 
 namespace cuda {
 template <class Rule>
-void apply_rules(std::span<const RuleUpdate<Rule>> updates);  // optimizer_rules.cu
+void apply_rules(std::span<const RuleUpdate<Rule>> updates,
+                 const StepGate& gate);  // optimizer_rules.cu
 }
 
 namespace {
@@ -48,16 +49,18 @@ void check(const RuleUpdate<Rule>& update) {
 }  // namespace
 
 template <class Rule>
-void apply_rules(std::span<const RuleUpdate<Rule>> updates) {
+void apply_rules(std::span<const RuleUpdate<Rule>> updates, const StepGate& gate) {
   for (const RuleUpdate<Rule>& update : updates) check(update);
-  for_each_device(updates, [](std::span<const RuleUpdate<Rule>> here) {
-    TENDRIL_ON_DEVICE(here[0].parameter, apply_rules<Rule>(here));
+  for_each_device(updates, [&](std::span<const RuleUpdate<Rule>> here) {
+    require_same_device(Rule::kName, here[0].parameter, gate.verdict);
+    TENDRIL_ON_DEVICE(here[0].parameter, apply_rules<Rule>(here, gate));
   });
   for (const RuleUpdate<Rule>& update : updates) update.parameter.bump_version();
 }
 
-#define RULE(...) \
-  template TENDRIL_API void apply_rules<__VA_ARGS__>(std::span<const RuleUpdate<__VA_ARGS__>>);
+#define RULE(...)                                                                              \
+  template TENDRIL_API void apply_rules<__VA_ARGS__>(std::span<const RuleUpdate<__VA_ARGS__>>, \
+                                                     const StepGate&);
 #include <tendril/core/ops/optimizer_rules.def>
 
 }  // namespace tendril::ops

@@ -32,15 +32,19 @@ void sgd_step(const SgdUpdate& update) {
   visit_step("sgd_step", update.parameter, update.gradient, state.master, run, update.rounding);
 }
 
-void adamw_steps(std::span<const AdamWUpdate> updates) { for_each_update(updates, adamw_step); }
-void sgd_steps(std::span<const SgdUpdate> updates) { for_each_update(updates, sgd_step); }
+void adamw_steps(std::span<const AdamWUpdate> updates, const StepGate& gate) {
+  for_each_update(updates, gate, adamw_step);
+}
+void sgd_steps(std::span<const SgdUpdate> updates, const StepGate& gate) {
+  for_each_update(updates, gate, sgd_step);
+}
 
 }  // namespace
 }  // namespace cpu
 
 namespace cuda {
-void adamw_steps(std::span<const AdamWUpdate> updates);  // optimizer_step.cu
-void sgd_steps(std::span<const SgdUpdate> updates);
+void adamw_steps(std::span<const AdamWUpdate> updates, const StepGate& gate);  // optimizer_step.cu
+void sgd_steps(std::span<const SgdUpdate> updates, const StepGate& gate);
 }  // namespace cuda
 
 namespace {
@@ -69,18 +73,20 @@ void check(const SgdUpdate& update) {
 
 }  // namespace
 
-void adamw_steps(std::span<const AdamWUpdate> updates) {
+void adamw_steps(std::span<const AdamWUpdate> updates, const StepGate& gate) {
   for (const AdamWUpdate& update : updates) check(update);
-  for_each_device(updates, [](std::span<const AdamWUpdate> here) {
-    TENDRIL_ON_DEVICE(here[0].parameter, adamw_steps(here));
+  for_each_device(updates, [&](std::span<const AdamWUpdate> here) {
+    require_same_device("adamw_step", here[0].parameter, gate.verdict);
+    TENDRIL_ON_DEVICE(here[0].parameter, adamw_steps(here, gate));
   });
   for (const AdamWUpdate& update : updates) update.parameter.bump_version();
 }
 
-void sgd_steps(std::span<const SgdUpdate> updates) {
+void sgd_steps(std::span<const SgdUpdate> updates, const StepGate& gate) {
   for (const SgdUpdate& update : updates) check(update);
-  for_each_device(updates, [](std::span<const SgdUpdate> here) {
-    TENDRIL_ON_DEVICE(here[0].parameter, sgd_steps(here));
+  for_each_device(updates, [&](std::span<const SgdUpdate> here) {
+    require_same_device("sgd_step", here[0].parameter, gate.verdict);
+    TENDRIL_ON_DEVICE(here[0].parameter, sgd_steps(here, gate));
   });
   for (const SgdUpdate& update : updates) update.parameter.bump_version();
 }

@@ -53,7 +53,7 @@ struct Sgd {
 };
 
 template <bool kAmsGrad>
-void queue_adamw(std::span<const AdamWUpdate> updates) {
+void queue_adamw(std::span<const AdamWUpdate> updates, const StepGate& gate) {
   std::vector<RuleUpdate<AdamW<kAmsGrad>>> list;
   for (const auto& [parameter, gradient, state, options, rounding] : updates) {
     if (state.max_square.defined() != kAmsGrad) continue;
@@ -61,11 +61,11 @@ void queue_adamw(std::span<const AdamWUpdate> updates) {
     update = {parameter, gradient, state.master, {state.mean, state.square}, {options}, rounding};
     if constexpr (kAmsGrad) update.states[2] = state.max_square;
   }
-  queue_steps<AdamW<kAmsGrad>>(list);
+  queue_steps<AdamW<kAmsGrad>>(list, gate);
 }
 
 template <bool kMomentum>
-void queue_sgd(std::span<const SgdUpdate> updates) {
+void queue_sgd(std::span<const SgdUpdate> updates, const StepGate& gate) {
   std::vector<RuleUpdate<Sgd<kMomentum>>> list;
   for (const auto& [parameter, gradient, state, options, rounding] : updates) {
     if (state.buffer.defined() != kMomentum) continue;
@@ -73,19 +73,19 @@ void queue_sgd(std::span<const SgdUpdate> updates) {
     update = {parameter, gradient, state.master, {}, {options}, rounding};
     if constexpr (kMomentum) update.states[0] = state.buffer;
   }
-  queue_steps<Sgd<kMomentum>>(list);
+  queue_steps<Sgd<kMomentum>>(list, gate);
 }
 
 }  // namespace
 
-void adamw_steps(std::span<const AdamWUpdate> updates) {
-  queue_adamw<false>(updates);
-  queue_adamw<true>(updates);
+void adamw_steps(std::span<const AdamWUpdate> updates, const StepGate& gate) {
+  queue_adamw<false>(updates, gate);
+  queue_adamw<true>(updates, gate);
 }
 
-void sgd_steps(std::span<const SgdUpdate> updates) {
-  queue_sgd<false>(updates);
-  queue_sgd<true>(updates);
+void sgd_steps(std::span<const SgdUpdate> updates, const StepGate& gate) {
+  queue_sgd<false>(updates, gate);
+  queue_sgd<true>(updates, gate);
 }
 
 }  // namespace tendril::ops::cuda

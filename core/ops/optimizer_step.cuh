@@ -4,6 +4,7 @@
 
 #include <tendril/core/ops/optimizer_rule_step.h>
 #include <tendril/core/ops/optimizer_weights.cuh>
+#include <tendril/core/ops/step_gate.cuh>
 
 namespace tendril::ops::cuda {
 
@@ -57,8 +58,9 @@ __device__ void step_run(const StepPointers<P, G, kStates, kRounding>& to, int64
 // Each thread takes 16 bytes of state at a time.
 template <int kStates, class Element, class P, class G, bool kRounding>
 __global__ void __launch_bounds__(kStepThreads)
-    step_kernel(const __grid_constant__ StepBatch<kStates, kRounding> batch,
-                const Element element) {
+    step_kernel(const __grid_constant__ StepBatch<kStates, kRounding> batch, const Element element,
+                const Gate gate) {
+  if (gate.is_closed()) return;
   using C = state_t<P>;
   constexpr int N = tendril::cuda::kVector<C>;
   const auto piece = batch.piece(blockIdx.x);
@@ -74,7 +76,7 @@ __global__ void __launch_bounds__(kStepThreads)
 
 /// Queues the updates, all on one device.
 template <class Rule>
-void queue_steps(std::span<const RuleUpdate<Rule>> updates) {
+void queue_steps(std::span<const RuleUpdate<Rule>> updates, const StepGate& gate) {
   if (updates.empty()) return;
   using Set = std::span<const WithGradient<RuleUpdate<Rule>>>;
   constexpr int kStates = Rule::kStates;
@@ -92,7 +94,7 @@ void queue_steps(std::span<const RuleUpdate<Rule>> updates) {
       }
       tendril::cuda::for_each_batch<Batch>(entries, [&](const Batch& batch) {
         step_kernel<kStates, std::remove_const_t<decltype(element)>, P, G, rounds()>
-            <<<batch.chunks(), kStepThreads, 0, stream>>>(batch, element);
+            <<<batch.chunks(), kStepThreads, 0, stream>>>(batch, element, Gate(gate));
       });
     });
   });

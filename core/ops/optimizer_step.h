@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 
+#include <tendril/core/ops/step_gate.h>
 #include <tendril/core/random.h>
 #include <tendril/core/tensor.h>
 
@@ -57,7 +58,7 @@ struct AdamWUpdate {
   std::optional<RandomKey> rounding = {};
 };
 /// The same for many parameters: on a GPU a launch for dozens that share dtypes and options.
-TENDRIL_API void adamw_steps(std::span<const AdamWUpdate> updates);
+TENDRIL_API void adamw_steps(std::span<const AdamWUpdate> updates, const StepGate& gate = {});
 
 struct SgdStep {
   double lr = 1e-3;
@@ -87,6 +88,6 @@ struct SgdUpdate {
   SgdStep options;
   std::optional<RandomKey> rounding = {};
 };
-TENDRIL_API void sgd_steps(std::span<const SgdUpdate> updates);
+TENDRIL_API void sgd_steps(std::span<const SgdUpdate> updates, const StepGate& gate = {});
 
 }  // namespace tendril::ops

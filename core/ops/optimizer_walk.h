@@ -164,9 +164,11 @@ void visit_step(const char* op, const Tensor& parameter, const Tensor& gradient,
   });
 }
 
-// Calls step(update) for all of them, several threads for one or for each its own.
+// Calls step(update) for all of them if the gate is open, several threads for one or for each its
+// own.
 template <class Update, class Step>
-void for_each_update(std::span<const Update> updates, const Step& step) {
+void for_each_update(std::span<const Update> updates, const StepGate& gate, const Step& step) {
+  if (!is_open(gate)) return;
   for_each_tensor(
       updates.size(), [&](size_t i) { return updates[i].parameter.numel(); },
       [&](size_t i) { step(updates[i]); });

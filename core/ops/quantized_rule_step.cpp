@@ -33,8 +33,8 @@ void apply_rule(const QuantizedRuleUpdate<Rule>& update) {
 }
 
 template <class Rule>
-void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
-  for_each_update(updates, apply_rule<Rule>);
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates, const StepGate& gate) {
+  for_each_update(updates, gate, apply_rule<Rule>);
 }
 
 }  // namespace
@@ -42,7 +42,8 @@ void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
 
 namespace cuda {
 template <class Rule>
-void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates);  // quantized_rules.cu
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates,
+                 const StepGate& gate);  // quantized_rules.cu
 }
 
 namespace {
@@ -67,17 +68,18 @@ void check(const QuantizedRuleUpdate<Rule>& update) {
 }  // namespace
 
 template <class Rule>
-void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates, const StepGate& gate) {
   for (const QuantizedRuleUpdate<Rule>& update : updates) check(update);
-  for_each_device(updates, [](std::span<const QuantizedRuleUpdate<Rule>> here) {
-    TENDRIL_ON_DEVICE(here[0].parameter, apply_rules<Rule>(here));
+  for_each_device(updates, [&](std::span<const QuantizedRuleUpdate<Rule>> here) {
+    require_same_device(Rule::kName, here[0].parameter, gate.verdict);
+    TENDRIL_ON_DEVICE(here[0].parameter, apply_rules<Rule>(here, gate));
   });
   for (const QuantizedRuleUpdate<Rule>& update : updates) update.parameter.bump_version();
 }
 
 #define RULE(...)                                     \
   template TENDRIL_API void apply_rules<__VA_ARGS__>( \
-      std::span<const QuantizedRuleUpdate<__VA_ARGS__>>);
+      std::span<const QuantizedRuleUpdate<__VA_ARGS__>>, const StepGate&);
 #include <tendril/core/ops/quantized_rules.def>
 
 }  // namespace tendril::ops

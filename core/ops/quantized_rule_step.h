@@ -7,6 +7,7 @@
 
 #include <tendril/core/ops/optimizer_rules.h>
 #include <tendril/core/ops/quantize_blockwise.h>
+#include <tendril/core/ops/step_gate.h>
 #include <tendril/core/random.h>
 
 namespace tendril::ops {
@@ -25,6 +26,6 @@ struct QuantizedRuleUpdate {
 /// state is not finite (as its gradient is not) is left out, and its states become 0. Parameters
 /// and codes are the same bits on every device.
 template <class Rule>
-void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates);
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates, const StepGate& gate = {});
 
 }  // namespace tendril::ops

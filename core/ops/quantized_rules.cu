@@ -5,6 +5,7 @@
 #include <tendril/core/ops/quantized_rule_step.h>
 #include <tendril/core/ops/optimizer_weights.cuh>
 #include <tendril/core/ops/quantized_block.cuh>
+#include <tendril/core/ops/step_gate.cuh>
 
 namespace tendril::ops::cuda {
 namespace {
@@ -91,7 +92,8 @@ template <class Rule, class P, class G, bool kRounding>
 __global__ void __launch_bounds__(kStepThreads)
     quantized_step_kernel(const __grid_constant__ Batch<Rule::kStates, kRounding> batch,
                           const RoundedRule<float, Rule> rule,
-                          const __grid_constant__ Maps<Rule::kStates> formulas) {
+                          const __grid_constant__ Maps<Rule::kStates> formulas, const Gate gate) {
+  if (gate.is_closed()) return;
   __shared__ Maps<Rule::kStates> maps;
   copy_to_shared(formulas, maps);
   const auto piece = batch.piece(blockIdx.x);
@@ -121,7 +123,7 @@ Maps<Rule::kStates> maps_of() {
 }
 
 template <class Rule>
-void queue_steps(std::span<const QuantizedRuleUpdate<Rule>> updates) {
+void queue_steps(std::span<const QuantizedRuleUpdate<Rule>> updates, const StepGate& gate) {
   using Set = std::span<const WithGradient<QuantizedRuleUpdate<Rule>>>;
   constexpr int kStates = Rule::kStates;
   const cudaStream_t stream = tendril::cuda::stream(updates[0].parameter.device());
@@ -142,7 +144,7 @@ void queue_steps(std::span<const QuantizedRuleUpdate<Rule>> updates) {
         }
         tendril::cuda::for_each_batch<Table>(entries, [&](const Table& batch) {
           quantized_step_kernel<Rule, P, G, rounds()>
-              <<<batch.chunks(), kStepThreads, 0, stream>>>(batch, rule, maps);
+              <<<batch.chunks(), kStepThreads, 0, stream>>>(batch, rule, maps, Gate(gate));
         });
       }
     });
@@ -153,12 +155,13 @@ void queue_steps(std::span<const QuantizedRuleUpdate<Rule>> updates) {
 }  // namespace
 
 template <class Rule>
-void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates) {
-  queue_steps(updates);
+void apply_rules(std::span<const QuantizedRuleUpdate<Rule>> updates, const StepGate& gate) {
+  queue_steps(updates, gate);
 }
 
-#define RULE(...) \
-  template void apply_rules<__VA_ARGS__>(std::span<const QuantizedRuleUpdate<__VA_ARGS__>>);
+#define RULE(...)                                                                           \
+  template void apply_rules<__VA_ARGS__>(std::span<const QuantizedRuleUpdate<__VA_ARGS__>>, \
+                                         const StepGate&);
 #include <tendril/core/ops/quantized_rules.def>
 
 }  // namespace tendril::ops::cuda

@@ -168,6 +168,35 @@ TEST_SUITE("cuda_trainer") {
     CHECK(q.to_vector<float>() == std::vector<float>{-2.0f});
   }
 
+  TEST_CASE("the loss scaler of fp16 costs no wait beyond those for loss and norm") {
+    if (skipped_without_gpu()) return;
+    struct Waits : TrainerCallback {
+      std::vector<int64_t> counts;
+      void on_step_end(CallbackContext&) override {
+        counts.push_back(cuda::synchronization_count());
+      }
+    };
+    std::vector<int64_t> waits[2];
+    for (const bool in_f16 : {false, true}) {
+      const TemporaryFolder folder;
+      TrainingArguments args = args_for(folder, "adamw_torch", /*on_the_cpu=*/false);
+      args.logging_strategy = IntervalStrategy::no;
+      args.fp16 = in_f16;
+      args.bf16 = !in_f16;
+      manual_seed(3);
+      nn::models::Gpt2 model(tiny_gpt_config(/*dropout=*/0.0));
+      Trainer trainer(model, args, {.train_dataset = letters(20)});
+      silence(trainer);
+      auto& callback = trainer.add_callback<Waits>();
+      trainer.train();
+      REQUIRE(callback.counts.size() == 5);
+      for (size_t i = 1; i < 5; ++i)
+        waits[in_f16].push_back(callback.counts[i] - callback.counts[i - 1]);
+    }
+    CHECK(waits[0].front() > 0);
+    CHECK(waits[0] == waits[1]);
+  }
+
   TEST_CASE("clipping on a GPU, by norm and by value") {
     if (skipped_without_gpu()) return;
     std::vector<Tensor> parameters;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -27,6 +28,7 @@ struct EmulatedEvent {
   bool timed = true, recorded = false;
   EmulatedGraph* graph = nullptr;  // that it was recorded into
   std::chrono::steady_clock::time_point time;
+  int64_t ready_at = 0;  // the number of the question to which cudaEventQuery says that it is there
 };
 
 namespace emulated {
