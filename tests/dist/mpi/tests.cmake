@@ -32,10 +32,10 @@ endif()
 # Ranks 0 and 2, in either order: the operation, the step and the rank that is missed. News of an exception may
 # come while they are still adding up.
 foreach(fault timeout throw)
-  set(timeout "rank 1 on [^ ]+ did not come within 1500 ms\n")
+  set(timeout "rank 1 on [^ ]+ did not come within 3000 ms\n")
   set(throw "rank 1 stops with an exception\n")
-  set(timeout_in "barrier 2")
-  set(throw_in "(all_reduce 1|barrier 2)")
+  set(timeout_in "barrier 3")
+  set(throw_in "(all_reduce 2|barrier 3)")
   set(zero "\\[${${fault}_in} in step 5\\] rank 0 on [^ ]+: [^\n]*${${fault}}")
   set(two "\\[${${fault}_in} in step 5\\] rank 2 on [^ ]+: [^\n]*${${fault}}")
   tendril_mpi_test(${fault} 3 ${fault} "${zero}.*${two}|${two}.*${zero}")
