@@ -2,7 +2,7 @@
 add_executable(tendril_mpi_tests dist/mpi/mpi_tests.cpp)
 target_link_libraries(tendril_mpi_tests PRIVATE tendril::tendril)
 target_include_directories(tendril_mpi_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-target_compile_options(tendril_mpi_tests PRIVATE -Wall -Wextra -O1)
+target_compile_options(tendril_mpi_tests PRIVATE -Wall -Wextra ${TENDRIL_TEST_OPTIONS})
 
 # More processes than cores, and no word about missing networks. Other MPIs than Open MPI do that unasked.
 execute_process(COMMAND ${MPIEXEC_EXECUTABLE} --version OUTPUT_VARIABLE mpiexec_version ERROR_QUIET)
