@@ -16,7 +16,7 @@ function(tendril_mpi_test name ranks mode expected)
   add_test(NAME mpi_${name} COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} ${mpiexec_flags}
                                     $<TARGET_FILE:tendril_mpi_tests> ${mode})
   # What MPI itself leaves behind is not ours to mend.
-  set_tests_properties(mpi_${name} PROPERTIES TIMEOUT 120 PROCESSORS ${ranks} PASS_REGULAR_EXPRESSION "${expected}"
+  set_tests_properties(mpi_${name} PROPERTIES TIMEOUT 600 PROCESSORS ${ranks} PASS_REGULAR_EXPRESSION "${expected}"
                        ENVIRONMENT "OMP_NUM_THREADS=1;ASAN_OPTIONS=detect_leaks=0")
 endfunction()
 
