@@ -28,7 +28,7 @@ short --output_dir "$work/one" --threads 1
 short --output_dir "$work/three" --threads 3
 cmp "$work/one/model.safetensors" "$work/three/model.safetensors" || fail "the weights depend on the number of threads"
 "$quickstart" "${brief[@]}" --output_dir "$work/killed" > "$work/log" 2>&1 & process=$!  # $! of a function is its shell
-for _ in $(seq 200); do [ -e "$work/killed/checkpoint-7" ] && break; sleep 0.02; done
+until [ -e "$work/killed/checkpoint-7" ] || ! kill -0 $process 2> /dev/null; do sleep 0.02; done
 kill -KILL $process 2> /dev/null || true
 wait $process 2> /dev/null || true
 short --output_dir "$work/killed" --resume || { cat "$work/log"; fail "does not resume"; }

@@ -24,6 +24,7 @@ missing_packages() {
     header benchmark/benchmark.h libbenchmark-dev
     has_mpi_header || echo libopenmpi-dev
     command -v mpiexec > /dev/null || echo openmpi-bin
+    command -v pgrep > /dev/null || echo procps
   fi
   if [ "$1" = tsan ]; then
     command -v clang++ > /dev/null || echo clang
@@ -31,10 +32,14 @@ missing_packages() {
   fi
 }
 
-apt_install() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
+# A new machine may be busy with updates of its own, and a server may not answer at once.
+apt_get() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
+}
+apt_install() { apt_get install -y --no-install-recommends "$@"; }
 
-# Whether all of them only make things faster (ccache) or belong to a part that CMake leaves out without.
-only_conveniences() { ! printf '%s\n' "$@" | grep -qvxE 'ccache|libbenchmark-dev|libopenmpi-dev|openmpi-bin'; }
+# Whether all of them only make things faster (ccache) or belong to a part that is left out without.
+only_conveniences() { ! printf '%s\n' "$@" | grep -qvxE 'ccache|libbenchmark-dev|libopenmpi-dev|openmpi-bin|procps'; }
 
 install_packages() {
   local as_root=()
@@ -53,7 +58,7 @@ install_packages() {
   echo "Installing with apt-get: $*"
   if ! apt_install "$@" > /dev/null 2>&1; then
     echo "Updating apt-get's list of packages"
-    "${as_root[@]}" apt-get update -q > /dev/null || return 1
+    apt_get update > /dev/null || return 1
     apt_install "$@" > /dev/null || return 1  # apt-get says why
   fi
 }

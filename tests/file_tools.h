@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -15,15 +17,14 @@
 
 namespace tendril::testing {
 
-/// A fresh folder that disappears with the object.
+/// A fresh folder that disappears with the object. What a killed test has left is not taken for it.
 class TemporaryFolder {
  public:
   explicit TemporaryFolder(
       const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
-    static std::atomic<int> counter = 0;  // ranks that are threads have theirs
-    path_ =
-        parent / ("tendril-test-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
-    std::filesystem::create_directories(path_);
+    std::string name = (parent / "tendril-test-XXXXXX").string();
+    TENDRIL_CHECK(::mkdtemp(name.data()), "cannot create ", name, ": ", std::strerror(errno));
+    path_ = name;
   }
   ~TemporaryFolder() {
     std::error_code ignored;

@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include <tendril/core/threads.h>
 
 namespace tendril::testing {
@@ -22,6 +24,29 @@ pid_t start_child(Body&& body) {
   }
   ::_exit(status);
 }
+
+/// A byte from a child to its parent: the work is under way.
+class StartSign {
+ public:
+  StartSign() { valid_ = ::pipe(ends_) == 0; }
+  ~StartSign() {
+    for (const int end : ends_) ::close(end);
+  }
+  StartSign(const StartSign&) = delete;
+  StartSign& operator=(const StartSign&) = delete;
+
+  void give() const { [[maybe_unused]] const auto done = ::write(ends_[1], "x", 1); }
+  /// False when the child has ended without it.
+  bool await() {
+    ::close(std::exchange(ends_[1], -1));
+    char byte;
+    return valid_ && ::read(ends_[0], &byte, 1) == 1;
+  }
+
+ private:
+  int ends_[2] = {-1, -1};
+  bool valid_;
+};
 
 /// Waits; the exit status, or minus the signal that ended it.
 inline int end_of_child(pid_t child) {

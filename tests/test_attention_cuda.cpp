@@ -253,12 +253,14 @@ TEST_SUITE("attention on CUDA") {
         CAPTURE(one.dropout);
         const std::vector<Tensor> expected = run(one, dtype, exact, Device::cpu()).all();
         const std::vector<Tensor> got = run(one, dtype, dtype, testing::gpu_under_test()).all();
-        const std::vector<Tensor> again = run(one, dtype, dtype, testing::gpu_under_test()).all();
+        std::vector<Tensor> again;  // the emulated GPU's threads always take turns in one order
+        if (!testing::gpu_is_emulated())
+          again = run(one, dtype, dtype, testing::gpu_under_test()).all();
         for (size_t i = 0; i < got.size(); ++i) {
           CAPTURE(i);
           CHECK(got[i].dtype() == (i == 1 ? exact : dtype));
           CHECK(difference(got[i], expected[i]) <= tolerance * (i < 2 ? 1 : 2));
-          CHECK(same_bits(got[i], again[i]));
+          if (!again.empty()) CHECK(same_bits(got[i], again[i]));
         }
       }
   }

@@ -49,24 +49,24 @@ TEST_SUITE_BEGIN("group_faults");
 
 TEST_CASE("a rank that does not come in time is named, with the operation and the step") {
   std::atomic<int> failed{0};  // the late ranks stay until the others have noticed
-  const auto messages =
-      messages_of_ranks(4,
-                        [&](const Group& group) {
-                          group->set_step(17);
-                          group->all_reduce(ones({3})).wait();
-                          if (group->rank() % 2 == 1) {
-                            while (failed < 2) std::this_thread::sleep_for(1ms);
-                            group->broadcast({ones({3})}, 0).wait();
-                          }
-                          const Work work = group->broadcast({ones({3})}, 0);
-                          const std::string message = message_of([&] { work.wait(); });
-                          ++failed;
-                          CHECK(message_of([&] { work.wait(); }) == message);  // on every call
-                          fail(message);
-                        },
-                        {.timeout = 600ms});
+  const auto messages = messages_of_ranks(
+      4,
+      [&](const Group& group) {
+        group->set_step(17);
+        group->all_reduce(ones({3})).wait();
+        if (group->rank() % 2 == 1) {
+          while (failed < 2) std::this_thread::sleep_for(1ms);
+          group->broadcast({ones({3})}, 0).wait();
+        }
+        const Work work = group->broadcast({ones({3})}, 0);
+        const std::string message = message_of([&] { work.wait(); });
+        ++failed;
+        CHECK(message_of([&] { work.wait(); }) == message);  // on every call
+        fail(message);
+      },
+      {.timeout = 2s});  // for the four to come together, however busy the machine
   // Which of the two notices first is left open; the other says what that one said.
-  const std::string why = "ranks 1 and 3 did not come within 600 ms";
+  const std::string why = "ranks 1 and 3 did not come within 2000 ms";
   CHECK(contains(messages[0], "[broadcast 2 in step 17] rank 0: "));
   CHECK(contains(messages[0], why));
   CHECK(contains(messages[2], "[broadcast 2 in step 17] rank 2: "));
@@ -214,12 +214,12 @@ TEST_CASE("the link model: an operation takes its latency and its bytes' time, n
       [](const Group& group) {
         const Tensor x = ones({10'000});
         group->barrier().wait();
-        const double sum = milliseconds_of([&] {
-          const Work work = group->all_reduce(x);
-          CHECK_FALSE(work.is_done());
-          work.wait();
-        });
-        CHECK(sum >= 40.0);
+        const auto start = Clock::now();
+        const Work work = group->all_reduce(x);
+        const bool is_done = work.is_done();
+        if (Clock::now() - start < 40ms) CHECK_FALSE(is_done);  // a busy machine may ask late
+        work.wait();
+        CHECK(Clock::now() - start >= 40ms);
         CHECK(milliseconds_of([&] { group->barrier().wait(); }) >= 20.0);
         if (group->rank() == 0)
           CHECK(milliseconds_of([&] { group->send(x, 1).wait(); }) >= 40.0);

@@ -146,8 +146,7 @@ TEST_SUITE("sharding costs") {
         return sum(x);
       }
     };
-    const auto step_time = [&](bool prefetch) {
-      double best = 1e9;
+    const auto step_time = [&](bool prefetch, double best) {
       dist::run_ranks(
           2,
           [&](const Group& group) {
@@ -170,12 +169,15 @@ TEST_SUITE("sharding costs") {
       return best;
     };
     // 12 times 10 ms of computing. Of the link: 6 gathers in forward, 5 in backward (the last unit
-    // is still there), 6 reductions, each 10 ms. One after the other: 290 ms. Without prefetching
-    // only reductions overlap, and wait behind gathers. With it a unit's gather in forward hides
-    // behind the unit before; in backward a gather and a reduction share the link per unit.
-    const double alone = step_time(false), ahead = step_time(true);
-    CAPTURE(alone);
-    CAPTURE(ahead);
-    CHECK(ahead < 0.9 * alone);
+    // is still there), 6 reductions, each 10 ms. Without prefetching only reductions overlap, all
+    // but the last: 240 ms, and never less, because nothing sleeps too briefly. With it a unit's
+    // gather in forward hides behind the unit before; in backward a gather and a reduction share
+    // the link per unit. A busy machine may need several attempts to show that.
+    constexpr double kLeastAlone = 0.24, kNever = 1e9;
+    CHECK(step_time(false, kNever) >= kLeastAlone);
+    double ahead = kNever;
+    for (int attempt = 0; attempt < 20 && ahead >= 0.9 * kLeastAlone; ++attempt)
+      ahead = step_time(true, ahead);
+    CHECK(ahead < 0.9 * kLeastAlone);
   }
 }

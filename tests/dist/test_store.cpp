@@ -19,6 +19,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr auto kPatience = 30s;  // what takes no time may take long on a busy machine
+
 Clock::time_point in(std::chrono::milliseconds time) { return Clock::now() + time; }
 
 StoreAddress address_of(const StoreServer& server, const std::string& host = "127.0.0.1") {
@@ -33,11 +35,11 @@ std::string random_bytes(std::mt19937& random, size_t count) {
 
 // Whether the server hangs up on whoever sends these bytes.
 bool is_disconnected_after(const StoreServer& server, const std::string& bytes) {
-  const Descriptor socket = connect_to("127.0.0.1", server.port(), in(2s));
+  const Descriptor socket = connect_to("127.0.0.1", server.port(), in(kPatience));
   try {
-    send_all(socket, bytes, in(2s));
+    send_all(socket, bytes, in(kPatience));
     std::array<char, 256> answer;
-    while (receive_some(socket, answer, in(2s), Descriptor()) > 0) {
+    while (receive_some(socket, answer, in(kPatience), Descriptor()) > 0) {
     }
   } catch (const ConnectionLost&) {
     return true;
@@ -54,7 +56,7 @@ std::string hello(const std::string& token = "token") {
 TEST_SUITE("store") {
   TEST_CASE("values, counters and keys that are set once") {
     const StoreServer server("127.0.0.1", 0, "token");
-    Store one(address_of(server), in(5s)), two(address_of(server), in(5s));
+    Store one(address_of(server), in(kPatience)), two(address_of(server), in(kPatience));
     one.set("a", "first");
     two.set("a", std::string("sec\0nd", 6));
     CHECK(one.get("a", 0ms)->value == std::string("sec\0nd", 6));
@@ -72,7 +74,7 @@ TEST_SUITE("store") {
 
   TEST_CASE("get waits, until the time is over or somebody interrupts it") {
     const StoreServer server("127.0.0.1", 0, "token");
-    Store reader(address_of(server), in(5s)), writer(address_of(server), in(5s));
+    Store reader(address_of(server), in(kPatience)), writer(address_of(server), in(kPatience));
     auto begin = Clock::now();
     CHECK_FALSE(reader.get("late", 30ms));
     CHECK(Clock::now() - begin >= 30ms);
@@ -81,7 +83,7 @@ TEST_SUITE("store") {
       std::this_thread::sleep_for(20ms);
       writer.set("late", "here");
     });
-    CHECK(reader.get("late", 5s)->value == "here");
+    CHECK(reader.get("late", kPatience)->value == "here");
     later.join();
 
     begin = Clock::now();
@@ -89,9 +91,9 @@ TEST_SUITE("store") {
       std::this_thread::sleep_for(20ms);
       reader.interrupt();
     });
-    CHECK_FALSE(reader.get("never", 5s));
+    CHECK_FALSE(reader.get("never", 2 * kPatience));
     interrupts.join();
-    CHECK(Clock::now() - begin < 3s);
+    CHECK(Clock::now() - begin < kPatience);
     writer.set("never", "late answer of another question");
     CHECK(reader.get("late", 0ms)->value == "here");  // answers still belong to their questions
     std::this_thread::sleep_for(15ms);
@@ -100,8 +102,8 @@ TEST_SUITE("store") {
 
   TEST_CASE("a will is carried out at once when its connection ends") {
     const StoreServer server("127.0.0.1", 0, "token");
-    Store watcher(address_of(server), in(5s));
-    auto mortal = std::make_unique<Store>(address_of(server), in(5s));
+    Store watcher(address_of(server), in(kPatience));
+    auto mortal = std::make_unique<Store>(address_of(server), in(kPatience));
     mortal->will("death", "gone too early");
     mortal->will("death", "gone");
     CHECK_FALSE(watcher.get("death", 20ms));
@@ -110,14 +112,14 @@ TEST_SUITE("store") {
       mortal.reset();
     });
     const auto begin = Clock::now();
-    CHECK(watcher.get("death", 5s)->value == "gone");
-    CHECK(Clock::now() - begin < 1s);
+    CHECK(watcher.get("death", kPatience)->value == "gone");
+    CHECK(Clock::now() - begin < 10s);  // lost connections are noticed after 15
     ends.join();
 
-    auto second = std::make_unique<Store>(address_of(server), in(5s));
+    auto second = std::make_unique<Store>(address_of(server), in(kPatience));
     second->will("death", "does not replace the first");
     second.reset();
-    auto third = std::make_unique<Store>(address_of(server), in(5s));
+    auto third = std::make_unique<Store>(address_of(server), in(kPatience));
     third->will("other", "taken back");
     third->will("other", "");
     third.reset();
@@ -137,7 +139,7 @@ TEST_SUITE("store") {
         continue;
       }
       const std::string target = host == "0.0.0.0" ? "127.0.0.1" : host;
-      Store store(address_of(*server, target), in(5s));
+      Store store(address_of(*server, target), in(kPatience));
       CHECK(store.add("n", 1) == 1);
     }
   }
@@ -147,8 +149,8 @@ TEST_SUITE("store") {
     CHECK(token.size() == 32);
     CHECK(token != make_token());
     const StoreServer server("", 0, token);
-    const StoreAddress found = find_store(describe_address(server.port(), token), in(5s));
-    Store store(found, in(5s));
+    const StoreAddress found = find_store(describe_address(server.port(), token), in(kPatience));
+    Store store(found, in(kPatience));
     CHECK(store.add("n", 1) == 1);
     const std::string wrong = describe_address(server.port(), make_token());
     CHECK(contains(message_of([&] { find_store(wrong, in(10ms)); }), "is not rank 0 of this job"));
@@ -156,7 +158,7 @@ TEST_SUITE("store") {
 
   TEST_CASE("clients hear that the store ends in good order") {
     auto server = std::make_unique<StoreServer>("127.0.0.1", 0, "token");
-    Store waits(address_of(*server), in(5s)), idle(address_of(*server), in(5s));
+    Store waits(address_of(*server), in(kPatience)), idle(address_of(*server), in(kPatience));
     std::thread ends([&] {
       std::this_thread::sleep_for(20ms);
       server.reset();
@@ -169,22 +171,22 @@ TEST_SUITE("store") {
       }
       return false;
     };
-    CHECK(is_orderly([&] { waits.get("x", 5s); }));
+    CHECK(is_orderly([&] { waits.get("x", kPatience); }));
     ends.join();
     CHECK(is_orderly([&] { idle.set("x", "y"); }));
   }
 
   TEST_CASE("a server waits for its clients to leave") {
     StoreServer server("127.0.0.1", 0, "token");
-    auto client = std::make_unique<Store>(address_of(server), in(5s));
+    auto client = std::make_unique<Store>(address_of(server), in(kPatience));
     client->add("n", 1);
     auto begin = Clock::now();
     server.wait_until_alone(in(30ms));
     CHECK(Clock::now() - begin >= 30ms);
     client.reset();
     begin = Clock::now();
-    server.wait_until_alone(in(5s));
-    CHECK(Clock::now() - begin < 2s);
+    server.wait_until_alone(in(2 * kPatience));
+    CHECK(Clock::now() - begin < kPatience);
   }
 
   TEST_CASE("what cannot be reached is named") {
@@ -200,7 +202,7 @@ TEST_SUITE("store") {
                      Store store({"127.0.0.1", port}, in(50ms));
                    }),
                    "[store] cannot reach rank 0 at 127.0.0.1 port " + std::to_string(port)));
-    CHECK(Clock::now() - begin < 2s);
+    CHECK(Clock::now() - begin < kPatience);
     CHECK(contains(message_of([&] {
                      Store store({"no.such.host.invalid", 1}, in(10ms));
                    }),
@@ -213,7 +215,8 @@ TEST_SUITE("store") {
     std::thread other([&] {
       while (!ends) {
         const Descriptor socket = accept_from(listener);
-        if (socket.is_open()) send_all(socket, std::string("HTTP/1.1 400 Bad Request\r\n"), in(1s));
+        if (socket.is_open())
+          send_all(socket, std::string("HTTP/1.1 400 Bad Request\r\n"), in(kPatience));
         std::this_thread::sleep_for(2ms);
       }
     });
@@ -228,7 +231,7 @@ TEST_SUITE("store") {
 
   TEST_CASE("garbage at the port does no harm") {
     const StoreServer server("127.0.0.1", 0, "token");
-    Store good(address_of(server), in(5s));
+    Store good(address_of(server), in(kPatience));
     CHECK(is_disconnected_after(server, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     CHECK(is_disconnected_after(server, std::string(64, '\xff')));
     CHECK(is_disconnected_after(server, std::string(64, '\0')));
@@ -241,19 +244,19 @@ TEST_SUITE("store") {
     key_too_long[4 + 9] = '\x7f';
     CHECK(is_disconnected_after(server, hello() + key_too_long));
     // Greets, asks for much, and never reads.
-    const Descriptor greedy = connect_to("127.0.0.1", server.port(), in(2s));
+    const Descriptor greedy = connect_to("127.0.0.1", server.port(), in(kPatience));
     good.set("large", std::string(900'000, 'x'));
     std::string requests = hello();
     for (int i = 0; i < 100; ++i) requests += encode({Frame::get, 1 << 30, "large", ""});
-    send_all(greedy, requests, in(2s));
+    send_all(greedy, requests, in(kPatience));
     // Half a message and silence.
-    const Descriptor silent = connect_to("127.0.0.1", server.port(), in(2s));
-    send_all(silent, hello().substr(0, 7), in(2s));
+    const Descriptor silent = connect_to("127.0.0.1", server.port(), in(kPatience));
+    send_all(silent, hello().substr(0, 7), in(kPatience));
     CHECK(good.add("n", 1) == 1);
 
     std::mt19937 random(7);
     for (int round = 0; round < 100; ++round) {
-      const Descriptor socket = connect_to("127.0.0.1", server.port(), in(2s));
+      const Descriptor socket = connect_to("127.0.0.1", server.port(), in(kPatience));
       std::string bytes = hello() + encode({static_cast<uint8_t>(1 + random() % 8),
                                             static_cast<int64_t>(random()) << (random() % 40),
                                             "fuzz", random_bytes(random, random() % 50)});
@@ -261,7 +264,7 @@ TEST_SUITE("store") {
       for (int flips = 0; flips < 3; ++flips)
         bytes[begin + random() % (bytes.size() - begin)] ^= static_cast<char>(1 << (random() % 8));
       try {
-        send_all(socket, bytes + random_bytes(random, random() % 30), in(2s));
+        send_all(socket, bytes + random_bytes(random, random() % 30), in(kPatience));
       } catch (const ConnectionLost&) {  // was refused before it had sent everything
       }
     }
@@ -271,7 +274,7 @@ TEST_SUITE("store") {
 
   TEST_CASE("the store does not grow without bound") {
     const StoreServer server("127.0.0.1", 0, "token");
-    Store store(address_of(server), in(5s));
+    Store store(address_of(server), in(kPatience));
     CHECK(contains(message_of([&] { store.set("k", std::string(size_t{2} << 20, 'x')); }),
                    "a value may have about 1 MiB"));
     const std::string large(1'000'000, 'x');

@@ -213,12 +213,17 @@ TEST_CASE_FIXTURE(Fixture, "a kill at any moment leaves the old checkpoint or th
   int in_the_middle = 0, version = 0;
   // 150 kills are about half a second; a busy machine may need more for as many in the middle.
   for (int round = 0; round < 150 || (round < 2000 && in_the_middle < 20); ++round) {
+    StartSign sign;
     const pid_t child = start_child([&] {
-      for (int next = version + 1;; ++next) write_sample(checkpoint, next);
+      for (int next = version + 1;; ++next) {
+        write_sample(checkpoint, next);
+        sign.give();
+      }
       return 0;
     });
     REQUIRE(child > 0);
-    ::usleep(static_cast<useconds_t>(500 + random() % 3000));
+    REQUIRE(sign.await());
+    ::usleep(static_cast<useconds_t>(random() % 3000));
     REQUIRE(::kill(child, SIGKILL) == 0);
     REQUIRE(end_of_child(child) == -SIGKILL);  // it did not fail by itself
     in_the_middle += names_in(output).size() > 1;

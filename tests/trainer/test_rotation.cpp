@@ -168,11 +168,14 @@ TEST_CASE_FIXTURE(Fixture, "a kill while one is removed leaves it whole or gone"
       writer.commit();
     }
     REQUIRE(names_in(output).size() == 1);
+    StartSign sign;
     const pid_t child = start_child([&] {
+      sign.give();
       detail::remove_checkpoint(output / name(5));
       return 0;
     });
     REQUIRE(child > 0);
+    REQUIRE(sign.await());
     ::usleep(static_cast<useconds_t>(random() % 1500));
     ::kill(child, SIGKILL);
     const int end = end_of_child(child);

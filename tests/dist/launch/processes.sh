@@ -91,7 +91,8 @@ check "no orphans" eventually all_gone "$work/family_pids"
 program strays <<END
 [ "\$RANK" = 0 ] && { timeout 1000 sleep 1000 & echo \$! >>$work/strays_pids; wait; }
 while [ "\$(cat $work/strays_pids 2>/dev/null | wc -l)" -lt 1 ]; do sleep 0.02; done
-sleep 0.1  # for timeout to leave the group
+read -r stray <$work/strays_pids
+until [ "\$(cut -d' ' -f5 /proc/\$stray/stat)" = "\$stray" ]; do sleep 0.02; done  # timeout leaves the group
 exit 6
 END
 "${run[@]}" 2 "$work/strays" 2>/dev/null

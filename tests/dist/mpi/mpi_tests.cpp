@@ -7,12 +7,16 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include <tendril/core/cuda.h>
 #include <tendril/dist/in_process.h>
 #include <tendril/dist/mpi/mpi_group.h>
+#include <tendril/dist/store/store.h>
+#include <tendril/dist/store/store_server.h>
 
 #include "dist/collective_scenario.h"
 #include "dist/dist_tools.h"
@@ -118,23 +122,49 @@ int gpus() {
   return agree(group);
 }
 
+// Counts the ranks that have printed what they were told; goes on when the group has failed.
+class Board {
+ public:
+  explicit Board(const std::shared_ptr<ProcessGroup>& group) {
+    if (group->rank() == 0) server_ = std::make_unique<StoreServer>("127.0.0.1", 0);
+    const Tensor port = full({1}, server_ ? server_->port() : 0, i64);
+    group->all_reduce(port).wait();
+    const StoreAddress address{"127.0.0.1", static_cast<int>(port.item<int64_t>())};
+    store_ = std::make_unique<Store>(address, Clock::now() + 60s);
+  }
+  void count_one() { store_->add("told", 1); }
+  void wait_for(int count) {
+    while (store_->add("told", 0) < count) std::this_thread::sleep_for(10ms);
+  }
+
+ private:
+  std::unique_ptr<StoreServer> server_;
+  std::unique_ptr<Store> store_;
+};
+
 // Prints what an operation that waits for rank 1 says, and stays until the others have as well:
 // mpirun ends all processes when one has left after a fault.
 int faults(bool by_exception) {
+  std::optional<Board> board;
   try {
-    const auto group = mpi_process_group(with_timeout(by_exception ? 60'000ms : 1500ms));
+    const auto group = mpi_process_group(with_timeout(by_exception ? 60'000ms : 3000ms));
+    board.emplace(group);
     group->set_step(5);
     group->all_reduce(ones({3000})).wait();
     if (group->rank() == 1) {
       if (by_exception) fail("[my model] out of luck");
-      std::this_thread::sleep_for(3s);
+      board->wait_for(2);
     }
     group->barrier().wait();
     std::printf("the barrier was passed\n");
   } catch (const Error& error) {
     std::printf("%s\n", error.what());
     std::fflush(stdout);
-    std::this_thread::sleep_for(1s);
+  }
+  try {
+    if (board) board->count_one();
+    if (board) board->wait_for(3);
+  } catch (const Error&) {  // rank 0 has left: all have printed
   }
   return 1;
 }

@@ -10,6 +10,7 @@ steps=40
 run whole 0 > "$folder/log" 2>&1 || fail "the run that nobody stops"
 expected=$(grep '^final loss' "$folder/log")
 
+touch "$folder/stopped.hold"  # however slow this script is, the run is not over before the signal
 run stopped 40 > "$folder/log" 2>&1 &
 launcher=$!
 until ls -d "$folder"/stopped/checkpoint-* > /dev/null 2>&1; do  # signals are caught by then
@@ -17,6 +18,7 @@ until ls -d "$folder"/stopped/checkpoint-* > /dev/null 2>&1; do  # signals are c
   sleep 0.05
 done
 kill -TERM "$(ranks stopped | sed -n 3p)"
+rm "$folder/stopped.hold"
 wait $launcher || fail "ranks that were asked to stop do not end well"
 [ -z "$(ranks stopped)" ] || fail "ranks live on"
 last=$(ls -d "$folder"/stopped/checkpoint-* | sed 's/.*-//' | sort -n | tail -1)

@@ -1,10 +1,13 @@
 // Trains a small sharded GPT with the Trainer, as a program under mpirun would, and goes on from
 // its last checkpoint when it is started again. Prints "final loss <number>" when it is done.
+// Waits with three steps left as long as there is a file FOLDER.hold, so that whoever wants to
+// interrupt it cannot come too late.
 //
 //   train_program FOLDER STEPS MILLISECONDS_PER_STEP FSDP DROPOUT
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <thread>
 
 #include <tendril/dist/environment.h>
@@ -19,7 +22,12 @@ using namespace tendril;
 struct Pause : TrainerCallback {
   std::chrono::milliseconds pause;
   explicit Pause(int64_t milliseconds) : pause(milliseconds) {}
-  void on_step_begin(CallbackContext&) override { std::this_thread::sleep_for(pause); }
+  void on_step_begin(CallbackContext& c) override {
+    std::this_thread::sleep_for(pause);
+    if (c.state.global_step + 3 != c.state.max_steps) return;
+    while (std::filesystem::exists(c.args.output_dir + ".hold"))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
 };
 
 // 40 steps of 12 windows: every pass ends with a whole step.
