@@ -156,7 +156,7 @@ __device__ __forceinline__ void key_step(float (&dk)[kM][kD / 8][4], float (&dv)
   else
     accumulate_product<T, kD, kM, kN>(dv, scores.s, upstream, first);
   scores.gradients(rows);
-  accumulate_product<T, kD, kM, kN>(dk, scores.s, queries, first);
+  accumulate_product<T, kD, kM, kN>(dk, scores.dp, queries, first);
 }
 
 template <class T, int kD, bool kExtras>
@@ -191,7 +191,8 @@ __global__ void __launch_bounds__(KeyTile<kD>::kThreads, KeyTile<kD>::kBlocks)
     start_tile<kKeyQueries, kD, kThreads>(stage, p.q.rows<T>(b, h, t), p.q.row, Tq - t, D);
     start_tile<kKeyQueries, kD, kThreads>(stage + tile_bytes<kD>(kKeyQueries), p.g.rows<T>(b, h, t),
                                           p.g.row, Tq - t, D);
-    start_query_rows<kKeyQueries>(stage + 2 * tile_bytes<kD>(kKeyQueries), p, b, h, t);
+    start_query_rows<kKeyQueries, kThreads>(stage + 2 * tile_bytes<kD>(kKeyQueries), p, b, h, t,
+                                            static_cast<int>(threadIdx.x));
   };
   start_tile<kKeyRows, kD, kThreads>(keys, p.k.rows<T>(b, hk, s0), p.k.row, Tk - s0, D);
   start_tile<kKeyRows, kD, kThreads>(values, p.v.rows<T>(b, hk, s0), p.v.row, Tk - s0, D);

@@ -1,6 +1,6 @@
-// Attention's backward pass as in attention_backward.cu, with Hopper's warpgroup products: a
-// warpgroup owns 64 queries (dQ) or 64 keys (dK, dV) and walks over 64 of the others at a time.
-// Within a step, products run beside the arithmetic that does not need them.
+// Attention's backward pass as in attention_backward.cu, with Hopper's warpgroup products and bulk
+// copies: a group owns 64 queries (dQ) or 64 keys (dK, dV) and walks over the others. While the
+// tensor cores add one tile to the gradients, the group computes the scores' gradients of the next.
 
 #include <tendril/core/ops/attention_kernels.cuh>
 
@@ -10,202 +10,306 @@
 namespace tendril::ops::cuda {
 namespace {
 
-// ---------------------------------------------------------------- dQ
-
-// Short heads leave registers for three blocks of a group on a multiprocessor: one works while the
-// others wait.
-template <int kD>
-struct QueryBlock {
-  static constexpr int kGroups = kD == 64 ? 1 : 2, kBlocks = kD == 64 ? 3 : 1;
-  static constexpr int kRows = kGroups * kGroupRows, kThreads = kGroups * kGroupThreads;
-  static constexpr uint32_t kStage = 2 * tile_bytes<kD>(kStep);                // K, V
-  static constexpr uint32_t kShared = 2 * tile_bytes<kD>(kRows) + 2 * kStage;  // Q, dO
+struct BackwardMaps {
+  CUtensorMap q, g, k, v;
 };
 
-template <class T, int kD, class Block = QueryBlock<kD>>
+// A block: two resident tiles, and in each place two tiles of the other side and kRowBytes.
+template <int kD, int kGroupCount, int kColumnCount, int kStageCount, int kBlockCount,
+          bool kWithRows>
+struct BackwardBlock {
+  static constexpr int kGroups = kGroupCount, kColumns = kColumnCount, kStages = kStageCount,
+                       kBlocks = kBlockCount;
+  using Registers = GroupRegisters<kGroups, kBlocks>;
+  static constexpr int kRows = kGroups * kGroupRows, kThreads = Registers::kThreads;
+  static constexpr uint32_t kResident = tile_bytes<kD>(kRows), kTile = tile_bytes<kD>(kColumns);
+  static constexpr uint32_t kRowBytes = kWithRows ? kColumns * 8 : 0;  // {lse, delta}
+  static constexpr uint32_t kRowStart = 2 * kResident + 2 * kStages * kTile;
+  static constexpr uint32_t kBarriers = kRowStart + kStages * kRowBytes;
+  static constexpr uint32_t kShared = kBarriers + 8 + Pipeline<kStages>::kBytes;
+};
+
+template <class Block>
+struct BackwardMemory {
+  uint32_t first_resident = shared_address(dynamic_shared());
+  uint32_t second_resident = first_resident + Block::kResident;
+  CopyBarrier resident_full{first_resident + Block::kBarriers};
+  Pipeline<Block::kStages> places{first_resident + Block::kBarriers + 8};
+
+  __device__ __forceinline__ uint32_t first_tile(int step) const {
+    return first_resident + 2 * Block::kResident + step % Block::kStages * 2 * Block::kTile;
+  }
+  __device__ __forceinline__ uint32_t second_tile(int step) const {
+    return first_tile(step) + Block::kTile;
+  }
+  __device__ __forceinline__ uint32_t rows_offset(int step) const {
+    return Block::kRowStart + step % Block::kStages * Block::kRowBytes;
+  }
+  __device__ __forceinline__ const float2* rows(int step) const {
+    return reinterpret_cast<const float2*>(dynamic_shared() + rows_offset(step));
+  }
+  __device__ __forceinline__ void make_barriers(int copies) const {
+    if (threadIdx.x == 0) {
+      resident_full.make(1);
+      places.make(copies, Block::kGroups * kGroupWarps);
+      publish_shared();
+    }
+    __syncthreads();
+  }
+};
+
+// Runs body(n, sum_of_the_step_before) so that a step's scores are made beside the sums of the step
+// before. start_scores(n) and start_sums(n) start products; gradients() turns scores, which are
+// there, into gradients; pack() makes them the left operand of start_sums.
+template <class Memory, class Scores, class Gradients, class Pack, class Sums, class Hold>
+__device__ __forceinline__ void walk(const Memory& memory, const GroupSteps& mine,
+                                     const Scores& start_scores, const Gradients& gradients,
+                                     const Pack& pack, const Sums& start_sums,
+                                     const Hold& hold_sums) {
+  if (mine.first == mine.last) return;
+  memory.places.await_full(mine.first);
+  fence_products();
+  start_scores(mine.first);
+  commit_products();
+  wait_products<0>();
+  gradients(mine.first);
+  pack();
+  for (int n = mine.first + 1; n < mine.last; ++n) {
+    memory.places.await_full(n);
+    fence_products();
+    start_scores(n);
+    commit_products();
+    start_sums(n - 1);
+    commit_products();
+    wait_products<1>();
+    gradients(n);
+    wait_products<0>();
+    hold_sums();
+    memory.places.leave(n - 1);
+    pack();
+  }
+  fence_products();
+  start_sums(mine.last - 1);
+  commit_products();
+  wait_products<0>();
+  hold_sums();
+  memory.places.leave(mine.last - 1);
+}
+
+// ---------------------------------------------------------------- dQ
+
+template <class T, int kD, class Block>
 __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
-    attention_query_gradient_group_kernel(const AttentionBackward p) {
-  constexpr int kRows = Block::kRows, kThreads = Block::kThreads;
-  using LeftTile = BlockTile<kRows>;
-  using RightTile = BlockTile<kStep>;
-  unsigned char* shared = dynamic_shared();
-  const uint32_t queries = shared_address(shared), upstream = queries + tile_bytes<kD>(kRows),
-                 stages = upstream + tile_bytes<kD>(kRows);
-  const int Tq = static_cast<int>(p.bounds.Tq), Tk = static_cast<int>(p.bounds.Tk),
-            D = static_cast<int>(p.D);
+    attention_query_gradient_group_kernel(const __grid_constant__ AttentionBackward p,
+                                          const __grid_constant__ BackwardMaps maps) {
+  constexpr int kRows = Block::kRows, kKeys = Block::kColumns;
+  const BackwardMemory<Block> memory;
+  const int Tq = static_cast<int>(p.bounds.Tq);
   const int blocks = (Tq + kRows - 1) / kRows;
-  const int64_t bh = blockIdx.x / blocks, b = bh / p.H, h = bh % p.H, hk = p.key_head(h);
+  const int64_t bh = blockIdx.x / blocks, b = bh / p.H, h = bh % p.H;
   // The last queries see the most keys: they start first.
   const int t0 = (blocks - 1 - static_cast<int>(blockIdx.x % blocks)) * kRows;
-  const int row = static_cast<int>(threadIdx.x) / 32 * 16;  // of the warp, in the block
-  const int group_row = row / kGroupRows * kGroupRows;
-  const float power = static_cast<float>(p.scale) * kLog2E;
-
-  const int begin = static_cast<int>(p.bounds.first_key(t0)) / kStep * kStep;
+  const int begin = static_cast<int>(p.bounds.first_key(t0)) / kKeys * kKeys;
   const int end = static_cast<int>(p.bounds.last_key(min(t0 + kRows, Tq) - 1));
-  const auto start_keys = [&](int s, int stage) {
-    const uint32_t keys = stages + stage * Block::kStage;
-    start_tile<kStep, kD, kThreads, RightTile>(keys, p.k.rows<T>(b, hk, s), p.k.row, Tk - s, D);
-    start_tile<kStep, kD, kThreads, RightTile>(keys + tile_bytes<kD>(kStep), p.v.rows<T>(b, hk, s),
-                                               p.v.row, Tk - s, D);
-  };
-  start_tile<kRows, kD, kThreads, LeftTile>(queries, p.q.rows<T>(b, h, t0), p.q.row, Tq - t0, D);
-  start_tile<kRows, kD, kThreads, LeftTile>(upstream, p.g.rows<T>(b, h, t0), p.g.row, Tq - t0, D);
-  if (begin < end) start_keys(begin, 0);
-  commit_copies();
+  const int steps = end > begin ? (end - begin + kKeys - 1) / kKeys : 0;
+  memory.make_barriers(1);
 
+  const int group = group_index();
+  if (group == Block::kGroups) {  // the one that copies
+    keep_registers<Block::Registers::kCopying>();
+    if (threadIdx.x % kGroupThreads != 0) return;
+    memory.resident_full.arrive_and_expect(2 * Block::kResident);
+    start_tile_copy<kD, kRows>(memory.first_resident, maps.q, memory.resident_full, t0, h, b);
+    start_tile_copy<kD, kRows>(memory.second_resident, maps.g, memory.resident_full, t0, h, b);
+    const int64_t hk = p.key_head(h);
+    for (int n = 0; n < steps; ++n) {
+      const int s = begin + n * kKeys;
+      const CopyBarrier full = memory.places.full(n);
+      memory.places.await_empty(n);
+      full.arrive_and_expect(2 * Block::kTile);
+      start_tile_copy<kD, kKeys>(memory.first_tile(n), maps.k, full, s, hk, b);
+      start_tile_copy<kD, kKeys>(memory.second_tile(n), maps.v, full, s, hk, b);
+    }
+    return;
+  }
+
+  take_registers<Block::Registers::kWorking>();
+  const int row = static_cast<int>(threadIdx.x) / 32 * 16;  // of the warp, in the block
+  const int group_row = group * kGroupRows;
+  const float power = static_cast<float>(p.scale) * kLog2E;
+  const VisibleColumns<true> visible(p.bounds, t0 + group_row);
+  const GroupSteps mine(visible, p.bounds, begin, steps, kKeys);
   float2 rows[1][2];
   load_query_rows(rows, p, b, h, t0 + row);
   float dq[1][kD / 8][4] = {};
-  // Made once: the first product of a step overwrites what it finds.
-  float scores[1][8][4] = {}, dp[1][8][4] = {};
-  for (int s = begin, stage = 0; s < end; s += kStep, stage ^= 1) {
-    wait_copies<0>();
-    publish_shared();
-    __syncthreads();  // the tile is there for all, and all have left the one before
-    if (s + kStep < end) start_keys(s + kStep, stage ^ 1);
-    commit_copies();
-    if (p.bounds.sees_none(t0 + group_row, kGroupRows, s, kStep)) continue;
-    const uint32_t keys = stages + stage * Block::kStage;
-    fence_products();
-    start_rows_product<T, kD, kRows>(scores[0], queries, group_row, keys);
-    start_rows_product<T, kD, kRows>(dp[0], upstream, group_row, keys + tile_bytes<kD>(kStep));
-    commit_products();
-    wait_products<0>();
-    hold(scores[0]);
-    hold(dp[0]);
-    restrict_query_rows<false, 1, 8>(scores, p, b, h, t0 + row, s, power);
-    query_score_gradients<false, 1, 8>(scores, dp, rows, p, b, h, t0 + row, s, power);
-    uint32_t gradients[4][4];
-    pack_left<T>(gradients, scores[0]);
-    fence_products();
-    start_sum<T, kD>(dq[0], gradients, keys);
-    commit_products();
-    wait_products<0>();
-    hold_sum<kD>(dq[0]);
-  }
-  wait_copies<0>();
-  __syncthreads();  // the queries have arrived, and nobody reads them any more
+  float scores[1][kKeys / 8][4] = {}, dp[1][kKeys / 8][4] = {};  // overwritten by every step
+  uint32_t left[kKeys / 16][4];
+
+  for (int n = 0; n < mine.first; ++n) memory.places.skip(n);
+  memory.resident_full.wait(0);
+  walk(
+      memory, mine,
+      [&](int n) {
+        start_rows_product<T, kD, kRows, kKeys>(scores[0], memory.first_resident, group_row,
+                                                memory.first_tile(n));
+        start_rows_product<T, kD, kRows, kKeys>(dp[0], memory.second_resident, group_row,
+                                                memory.second_tile(n));
+      },
+      [&](int n) {
+        hold(scores[0]);
+        hold(dp[0]);
+        visible.restrict(scores[0], p.bounds, begin + n * kKeys);
+        query_score_gradients<false, 1, kKeys / 8>(scores, dp, rows, p, b, h, t0 + row, 0, power);
+      },
+      [&] { pack_left<T>(left, scores[0]); },
+      [&](int n) { start_sum<T, kD, kKeys>(dq[0], left, memory.first_tile(n)); },
+      [&] {
+        hold(dq[0]);
+        hold_left(left);
+      });
+  for (int n = mine.last; n < steps; ++n) memory.places.skip(n);
+  synchronize_group(group);  // nobody reads the group's queries any more
   const auto factor = [&](int, int) { return static_cast<float>(p.scale); };
-  store_rows<T, kD, 1, LeftTile>(dq, factor, shared, row, p.dq.rows<T>(b, h, t0), p.dq.row, Tq - t0,
-                                 D);
+  store_rows<T, kD, 1, BlockTile<kRows>>(dq, factor, dynamic_shared(), row, p.dq.rows<T>(b, h, t0),
+                                         p.dq.row, Tq - t0, static_cast<int>(p.D));
 }
 
 // ---------------------------------------------------------------- dK and dV
 
-// dK, dV and two tiles of scores take all registers of two groups; for short heads these are two
-// blocks.
-template <int kD>
-struct KeyBlock {
-  static constexpr int kGroups = kD == 64 ? 1 : 2, kBlocks = kD == 64 ? 2 : 1;
-  static constexpr int kRows = kGroups * kGroupRows, kThreads = kGroups * kGroupThreads;
-  static constexpr uint32_t kStage = 2 * tile_bytes<kD>(kStep);  // Q, dO
-  static constexpr uint32_t kRowBytes = kStep * 8;               // {lse, delta} of the queries
-  static constexpr uint32_t kRowStart = 2 * tile_bytes<kD>(kRows) + 2 * kStage;
-  static constexpr uint32_t kShared = kRowStart + 2 * kRowBytes;
-};
-
-template <class T, int kD, class Block = KeyBlock<kD>>
+template <class T, int kD, class Block>
 __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
-    attention_key_gradient_group_kernel(const AttentionBackward p) {
-  constexpr int kRows = Block::kRows, kThreads = Block::kThreads;
-  using LeftTile = BlockTile<kRows>;
-  using RightTile = BlockTile<kStep>;
-  unsigned char* shared = dynamic_shared();
-  const uint32_t keys = shared_address(shared), values = keys + tile_bytes<kD>(kRows),
-                 stages = values + tile_bytes<kD>(kRows);
-  const int Tq = static_cast<int>(p.bounds.Tq), Tk = static_cast<int>(p.bounds.Tk),
-            D = static_cast<int>(p.D);
+    attention_key_gradient_group_kernel(const __grid_constant__ AttentionBackward p,
+                                        const __grid_constant__ BackwardMaps maps) {
+  constexpr int kRows = Block::kRows, kQueries = Block::kColumns;
+  const BackwardMemory<Block> memory;
+  const int Tk = static_cast<int>(p.bounds.Tk);
   const int blocks = (Tk + kRows - 1) / kRows;
   const int64_t bh = blockIdx.x / blocks, b = bh / p.Hk, hk = bh % p.Hk;
   const int s0 = static_cast<int>(blockIdx.x % blocks) * kRows;  // the first keys are seen most
-  const int row = static_cast<int>(threadIdx.x) / 32 * 16;       // of the warp, in the block
-  const int group_row = row / kGroupRows * kGroupRows;
-  const float power = static_cast<float>(p.scale) * kLog2E;
-
-  // Steps over the queries of all heads of the group, head by head.
+  // The queries of all heads of the group of heads, head by head.
   const int heads = static_cast<int>(p.H / p.Hk);
-  const int begin = static_cast<int>(p.bounds.first_query(s0)) / kStep * kStep;
+  const int begin = static_cast<int>(p.bounds.first_query(s0)) / kQueries * kQueries;
   const int end = static_cast<int>(p.bounds.last_query(min(s0 + kRows, Tk) - 1));
-  const int per_head = end > begin ? (end - begin + kStep - 1) / kStep : 0;
-  const int steps = heads * per_head;
-  const auto start_queries = [&](int step, int stage) {
-    const int64_t h = hk * heads + step / per_head;
-    const int t = begin + step % per_head * kStep;
-    const uint32_t place = stages + stage * Block::kStage;
-    start_tile<kStep, kD, kThreads, RightTile>(place, p.q.rows<T>(b, h, t), p.q.row, Tq - t, D);
-    start_tile<kStep, kD, kThreads, RightTile>(place + tile_bytes<kD>(kStep), p.g.rows<T>(b, h, t),
-                                               p.g.row, Tq - t, D);
-    start_query_rows<kStep>(keys + Block::kRowStart + stage * Block::kRowBytes, p, b, h, t);
-  };
-  start_tile<kRows, kD, kThreads, LeftTile>(keys, p.k.rows<T>(b, hk, s0), p.k.row, Tk - s0, D);
-  start_tile<kRows, kD, kThreads, LeftTile>(values, p.v.rows<T>(b, hk, s0), p.v.row, Tk - s0, D);
-  if (steps > 0) start_queries(0, 0);
-  commit_copies();
+  const int per_head = end > begin ? (end - begin + kQueries - 1) / kQueries : 0;
+  memory.make_barriers(33);  // 32 lanes bring {lse, delta}
 
-  float dk[1][kD / 8][4] = {}, dv[1][kD / 8][4] = {};
-  KeyScores<false, 1, 8> scores;  // made once, as above
-  for (int step = 0, stage = 0; step < steps; ++step, stage ^= 1) {
-    wait_copies<0>();
-    publish_shared();
-    __syncthreads();  // the tile is there for all, and all have left the one before
-    if (step + 1 < steps) start_queries(step + 1, stage ^ 1);
-    commit_copies();
-    const int64_t h = hk * heads + step / per_head;
-    const int t = begin + step % per_head * kStep;
-    if (p.bounds.sees_none(t, kStep, s0 + group_row, kGroupRows)) continue;
-    const uint32_t queries = stages + stage * Block::kStage,
-                   upstream = queries + tile_bytes<kD>(kStep);
-    const auto* rows =
-        reinterpret_cast<const float2*>(shared + Block::kRowStart + stage * Block::kRowBytes);
-    uint32_t left[4][4], left_gradients[4][4];
-    fence_products();
-    start_rows_product<T, kD, kRows>(scores.s[0], keys, group_row, queries);
-    commit_products();
-    start_rows_product<T, kD, kRows>(scores.dp[0], values, group_row, upstream);
-    commit_products();
-    wait_products<1>();  // for the scores
-    hold(scores.s[0]);
-    restrict_key_rows<false, 1, 8>(scores.s, p, b, h, s0 + row, t, power);
-    scores.probabilities(rows, power);
-    pack_left<T>(left, scores.s[0]);
-    fence_products();
-    start_sum<T, kD>(dv[0], left, upstream);
-    commit_products();
-    wait_products<1>();  // for dP
-    hold(scores.dp[0]);
-    scores.gradients(rows);
-    pack_left<T>(left_gradients, scores.s[0]);
-    fence_products();
-    start_sum<T, kD>(dk[0], left_gradients, queries);
-    commit_products();
-    wait_products<0>();
-    hold_sum<kD>(dk[0]);
-    hold_sum<kD>(dv[0]);
+  const int group = group_index();
+  if (group == Block::kGroups) {  // the one that copies
+    keep_registers<Block::Registers::kCopying>();
+    const int lane = static_cast<int>(threadIdx.x) % kGroupThreads;
+    if (lane >= 32) return;
+    if (lane == 0) {
+      memory.resident_full.arrive_and_expect(2 * Block::kResident);
+      start_tile_copy<kD, kRows>(memory.first_resident, maps.k, memory.resident_full, s0, hk, b);
+      start_tile_copy<kD, kRows>(memory.second_resident, maps.v, memory.resident_full, s0, hk, b);
+    }
+    for (int head = 0, n = 0; head < heads; ++head)
+      for (int i = 0; i < per_head; ++i, ++n) {
+        const int64_t h = hk * heads + head;
+        const int t = begin + i * kQueries;
+        const CopyBarrier full = memory.places.full(n);
+        memory.places.await_empty(n);
+        start_query_rows<kQueries, 32>(memory.first_resident + memory.rows_offset(n), p, b, h, t,
+                                       lane);
+        full.arrive_with_copies();
+        if (lane != 0) continue;
+        full.arrive_and_expect(2 * Block::kTile);
+        start_tile_copy<kD, kQueries>(memory.first_tile(n), maps.q, full, t, h, b);
+        start_tile_copy<kD, kQueries>(memory.second_tile(n), maps.g, full, t, h, b);
+      }
+    return;
   }
-  wait_copies<0>();
-  __syncthreads();  // the keys have arrived, and nobody reads them any more
+
+  take_registers<Block::Registers::kWorking>();
+  const int row = static_cast<int>(threadIdx.x) / 32 * 16;  // of the warp, in the block
+  const int group_row = group * kGroupRows;
+  const float power = static_cast<float>(p.scale) * kLog2E;
+  const VisibleColumns<false> visible(p.bounds, s0 + group_row);
+  const GroupSteps of_head(visible, p.bounds, begin, per_head, kQueries);
+  float dk[1][kD / 8][4] = {}, dv[1][kD / 8][4] = {};
+  KeyScores<false, 1, kQueries / 8> scores;  // overwritten by every step
+  uint32_t left[kQueries / 16][4], left_gradients[kQueries / 16][4];
+
+  memory.resident_full.wait(0);
+  for (int head = 0; head < heads; ++head) {
+    const int start = head * per_head;
+    GroupSteps mine = of_head;
+    mine.first += start, mine.last += start;
+    for (int n = start; n < mine.first; ++n) memory.places.skip(n);
+    walk(
+        memory, mine,
+        [&](int n) {
+          start_rows_product<T, kD, kRows, kQueries>(scores.s[0], memory.first_resident, group_row,
+                                                     memory.first_tile(n));
+          start_rows_product<T, kD, kRows, kQueries>(scores.dp[0], memory.second_resident,
+                                                     group_row, memory.second_tile(n));
+        },
+        [&](int n) {
+          hold(scores.s[0]);
+          hold(scores.dp[0]);
+          visible.restrict(scores.s[0], p.bounds, begin + (n - start) * kQueries);
+          const float2* rows = memory.rows(n);
+          scores.probabilities(rows, power);
+          scores.gradients(rows);
+        },
+        [&] {
+          pack_left<T>(left, scores.s[0]);
+          pack_left<T>(left_gradients, scores.dp[0]);
+        },
+        [&](int n) {
+          start_sum<T, kD, kQueries>(dv[0], left, memory.second_tile(n));
+          start_sum<T, kD, kQueries>(dk[0], left_gradients, memory.first_tile(n));
+        },
+        [&] {
+          hold(dk[0]);
+          hold(dv[0]);
+          hold_left(left);
+          hold_left(left_gradients);
+        });
+    for (int n = mine.last; n < start + per_head; ++n) memory.places.skip(n);
+  }
+  synchronize_group(group);  // nobody reads the group's keys any more
+  const int D = static_cast<int>(p.D);
   const auto scale = [&](int, int) { return static_cast<float>(p.scale); };
   const auto kept = [&](int, int) { return 1.0f; };
-  store_rows<T, kD, 1, LeftTile>(dk, scale, shared, row, p.dk.rows<T>(b, hk, s0), p.dk.row, Tk - s0,
-                                 D);
-  store_rows<T, kD, 1, LeftTile>(dv, kept, shared, row, p.dv.rows<T>(b, hk, s0), p.dv.row, Tk - s0,
-                                 D);
+  store_rows<T, kD, 1, BlockTile<kRows>>(dk, scale, dynamic_shared(), row, p.dk.rows<T>(b, hk, s0),
+                                         p.dk.row, Tk - s0, D);
+  store_rows<T, kD, 1, BlockTile<kRows>>(dv, kept, dynamic_shared(), row, p.dv.rows<T>(b, hk, s0),
+                                         p.dv.row, Tk - s0, D);
+}
+
+BackwardMaps maps_of(const AttentionBackward& p, DType dtype, int query_rows, int key_rows) {
+  return {map_of(p.q, dtype, p, p.H, p.bounds.Tq, query_rows),
+          map_of(p.g, dtype, p, p.H, p.bounds.Tq, query_rows),
+          map_of(p.k, dtype, p, p.Hk, p.bounds.Tk, key_rows),
+          map_of(p.v, dtype, p, p.Hk, p.bounds.Tk, key_rows)};
+}
+
+template <class T, int kD, class Block>
+void launch_query_gradient(const AttentionBackward& p, DType dtype, cudaStream_t stream) {
+  launch_attention(attention_query_gradient_group_kernel<T, kD, Block>,
+                   (p.bounds.Tq + Block::kRows - 1) / Block::kRows * p.B * p.H, Block::kThreads,
+                   Block::kShared, stream, p, maps_of(p, dtype, Block::kRows, Block::kColumns));
+}
+
+template <class T, int kD, class Block>
+void launch_key_gradient(const AttentionBackward& p, DType dtype, cudaStream_t stream) {
+  launch_attention(attention_key_gradient_group_kernel<T, kD, Block>,
+                   (p.bounds.Tk + Block::kRows - 1) / Block::kRows * p.B * p.Hk, Block::kThreads,
+                   Block::kShared, stream, p, maps_of(p, dtype, Block::kColumns, Block::kRows));
 }
 
 }  // namespace
 
 void hopper_attention_backward(const AttentionBackward& problem, DType dtype, cudaStream_t stream) {
   visit_hopper(problem, dtype, [&]<class T, int kD, bool kExtras>(FastTag<T, kD, kExtras>) {
-    using Queries = QueryBlock<kD>;
-    using Keys = KeyBlock<kD>;
-    launch_attention(
-        attention_query_gradient_group_kernel<T, kD>,
-        (problem.bounds.Tq + Queries::kRows - 1) / Queries::kRows * problem.B * problem.H,
-        Queries::kThreads, Queries::kShared, stream, problem);
-    launch_attention(attention_key_gradient_group_kernel<T, kD>,
-                     (problem.bounds.Tk + Keys::kRows - 1) / Keys::kRows * problem.B * problem.Hk,
-                     Keys::kThreads, Keys::kShared, stream, problem);
+    // The fastest that were tried on an H200.
+    using Queries = std::conditional_t<kD == 64, BackwardBlock<64, 1, 64, 3, 2, false>,
+                                       BackwardBlock<128, 2, 64, 3, 1, false>>;
+    using Keys = std::conditional_t<kD == 64, BackwardBlock<64, 1, 64, 3, 2, true>,
+                                    BackwardBlock<128, 2, 32, 4, 1, true>>;
+    launch_query_gradient<T, kD, Queries>(problem, dtype, stream);
+    launch_key_gradient<T, kD, Keys>(problem, dtype, stream);
   });
 }
 

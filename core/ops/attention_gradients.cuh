@@ -23,14 +23,15 @@ __device__ __forceinline__ void load_query_rows(float2 (&rows)[kM][2], const Att
 }
 
 /// Starts copying those of queries [t, t + kQueries) to shared memory; zeros after the last.
-template <int kQueries>
+/// `thread` counts kThreads threads.
+template <int kQueries, int kThreads>
 __device__ __forceinline__ void start_query_rows(uint32_t destination, const AttentionBackward& p,
-                                                 int64_t b, int64_t h, int t) {
-  const int i = static_cast<int>(threadIdx.x), Tq = static_cast<int>(p.bounds.Tq);
-  if (i >= kQueries) return;
-  copy_async_8(destination + 8 * i,
-               static_cast<const float2*>(p.delta) + p.statistic(b, h, min(t + i, Tq - 1)),
-               t + i < Tq);
+                                                 int64_t b, int64_t h, int t, int thread) {
+  const int Tq = static_cast<int>(p.bounds.Tq);
+  for (int i = thread; i < kQueries; i += kThreads)
+    copy_async_8(destination + 8 * i,
+                 static_cast<const float2*>(p.delta) + p.statistic(b, h, min(t + i, Tq - 1)),
+                 t + i < Tq);
 }
 
 /// Scores -> dS, given dP.
@@ -66,7 +67,7 @@ __device__ __forceinline__ void query_score_gradients(float (&s)[kM][kN][4],
   }
 }
 
-/// P^T, dropped, for dV, and dS^T for dK, one after the other in `s`.
+/// P^T, dropped, for dV, and dS^T for dK: in place of the scores and of dP.
 template <bool kExtras, int kM, int kN>
 struct KeyScores {
   float s[kM][kN][4] = {}, dp[kM][kN][4] = {};
@@ -120,7 +121,8 @@ struct KeyScores {
 #pragma unroll
       for (int m = 0; m < kM; ++m)
 #pragma unroll
-        for (int i = 0; i < 4; ++i) s[m][n][i] *= dp[m][n][i] - (i % 2 ? two.w : two.y);
+        for (int i = 0; i < 4; ++i)
+          dp[m][n][i] = s[m][n][i] * (dp[m][n][i] - (i % 2 ? two.w : two.y));
     }
   }
 };

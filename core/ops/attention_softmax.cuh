@@ -17,10 +17,11 @@ struct RowState {
   }
 };
 
-/// Turns scores into probabilities relative to the new largest score of each row.
+/// Turns scores into probabilities relative to the new largest score of each row; by `shrink` the
+/// output so far must be multiplied.
 template <int kD, int kM, int kN>
-__device__ __forceinline__ void soft_maximum(float (&s)[kM][kN][4], RowState<kD, kM>& state,
-                                             float c) {
+__device__ __forceinline__ void soft_probabilities(float (&s)[kM][kN][4], RowState<kD, kM>& state,
+                                                   float c, float (&shrink)[kM][2]) {
 #pragma unroll
   for (int m = 0; m < kM; ++m)
 #pragma unroll
@@ -32,7 +33,7 @@ __device__ __forceinline__ void soft_maximum(float (&s)[kM][kN][4], RowState<kD,
       top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
       top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
       const float base = top == -INFINITY ? 0.0f : top * c;  // NaN scores stay NaN below
-      const float shrink = exp2_approximate(state.largest[m][half] * c - base);
+      shrink[m][half] = exp2_approximate(state.largest[m][half] * c - base);
       state.largest[m][half] = top;
       float sum = 0.0f;
 #pragma unroll
@@ -42,13 +43,28 @@ __device__ __forceinline__ void soft_maximum(float (&s)[kM][kN][4], RowState<kD,
           s[m][n][i] = exp2_approximate(fmaf(s[m][n][i], c, -base));
           sum += s[m][n][i];
         }
-      state.total[m][half] = state.total[m][half] * shrink + sum;
-#pragma unroll
-      for (int n = 0; n < kD / 8; ++n) {
-        state.output[m][n][2 * half] *= shrink;
-        state.output[m][n][2 * half + 1] *= shrink;
-      }
+      state.total[m][half] = state.total[m][half] * shrink[m][half] + sum;
     }
+}
+
+template <int kD, int kM>
+__device__ __forceinline__ void shrink_output(RowState<kD, kM>& state,
+                                              const float (&shrink)[kM][2]) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int n = 0; n < kD / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) state.output[m][n][i] *= shrink[m][i / 2];
+}
+
+/// Both at once.
+template <int kD, int kM, int kN>
+__device__ __forceinline__ void soft_maximum(float (&s)[kM][kN][4], RowState<kD, kM>& state,
+                                             float c) {
+  float shrink[kM][2];
+  soft_probabilities<kD, kM, kN>(s, state, c, shrink);
+  shrink_output(state, shrink);
 }
 
 /// Writes the rows [row, row + 16 kM) of the block's output and their lse.
