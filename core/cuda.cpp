@@ -5,6 +5,7 @@
 namespace tendril::cuda {
 namespace {
 std::atomic<bool> tf32 = false;
+std::atomic<double> tuned_flops = 0x1p34;
 thread_local int tf32_guards = 0;
 }  // namespace
 
@@ -13,6 +14,12 @@ bool tf32_allowed() { return tf32 && tf32_guards == 0; }
 
 NoTf32Guard::NoTf32Guard() { ++tf32_guards; }
 NoTf32Guard::~NoTf32Guard() { --tf32_guards; }
+
+void tune_products_from(double flops) {
+  TENDRIL_CHECK(flops >= 0.0, "[cuda] FLOPs must be 0 (none) or more; got ", flops);
+  tuned_flops = flops;
+}
+double tuned_product_flops() { return tuned_flops; }
 
 #ifdef TENDRIL_WITH_CUDA
 

@@ -227,10 +227,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
   for (size_t i = 0; i < 4; ++i)
     if (!std::has_single_bit(preference->alignment[i]) || preference->alignment[i] < least[i])
       return CUBLAS_STATUS_NOT_SUPPORTED;
-  cublasLtMatmulAlgo_t algorithm{kMark, call.workspace(*preference), {}};
+  cublasLtMatmulAlgo_t algorithm{kMark, call.workspace(*preference), {}, 0};
   std::copy_n(preference->alignment, 4, algorithm.alignment);
-  results[0] = {algorithm, static_cast<size_t>(algorithm.workspace), CUBLAS_STATUS_SUCCESS};
-  *returned = 1;
+  for (*returned = 0; *returned < std::min(requested, 4); ++*returned) {
+    algorithm.variant = *returned;
+    results[*returned] = {algorithm, static_cast<size_t>(algorithm.workspace),
+                          CUBLAS_STATUS_SUCCESS};
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -258,7 +261,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   if (workspace_size < needed || (needed > 0 && (!workspace || !aligned(workspace, 16))))
     return CUBLAS_STATUS_INVALID_VALUE;
 
+  if (algorithm->variant == 3) return CUBLAS_STATUS_NOT_SUPPORTED;
   emulated::Product product{};
+  product.backward = algorithm->variant == 2;
   product.in = a->type, product.out = d->type;
   product.m = static_cast<int64_t>(d->rows), product.n = static_cast<int64_t>(d->columns);
   product.k = static_cast<int64_t>(call.terms()), product.batch = d->batch;

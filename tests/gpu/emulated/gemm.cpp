@@ -91,6 +91,12 @@ struct Source {
   int64_t item_stride, term_stride;
 };
 
+// The same terms, the last one first.
+template <class T>
+Source<T> reversed(const Source<T>& x, int64_t terms) {
+  return {x.data + (terms - 1) * x.term_stride, x.item_stride, -x.term_stride};
+}
+
 // Items [0, count) in panels of kItems, each term by term; absent items are 0.
 template <class C, int64_t kItems, class T>
 void pack(C* to, const Source<T>& from, int64_t count, int64_t k, bool tf32) {
@@ -167,10 +173,12 @@ void multiply_tile(const Product& p, int64_t batch, int64_t row, int64_t column)
   Source<In> a{static_cast<const In*>(p.a.data) + batch * p.a.batch_stride, 1, p.a.ld};
   if (p.transpose_a) std::swap(a.item_stride, a.term_stride);
   a.data += row * a.item_stride;
+  if (p.backward) a = reversed(a, p.k);
   pack<C, kPanelRows<C>>(left.data(), a, rows, p.k, p.tf32);
   Source<In> b{static_cast<const In*>(p.b.data) + batch * p.b.batch_stride, p.b.ld, 1};
   if (p.transpose_b) std::swap(b.item_stride, b.term_stride);
   b.data += column * b.item_stride;
+  if (p.backward) b = reversed(b, p.k);
   pack<C, kPanelColumns>(right.data(), b, columns, p.k, p.tf32);
 
   static const auto sums_of = best_multiply_panels<C>();

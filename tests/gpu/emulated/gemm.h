@@ -27,9 +27,10 @@ struct Product {
   const void* bias;  // m numbers
   void* aux;
   int64_t aux_ld, aux_batch_stride;
+  bool backward;  // sums from the last term to the first: other bits
 };
 
-/// Sums run in f32, for f64 in f64, from the first term to the last: the bits do not depend on the
+/// Sums run in f32, for f64 in f64, from the first term to the last unless told otherwise: the bits do not depend on the
 /// number of threads.
 void multiply(const Product& product);
 

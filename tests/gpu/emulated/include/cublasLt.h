@@ -94,6 +94,7 @@ struct cublasLtMatmulAlgo_t {
   uint64_t mark;          // that the heuristic has filled it in
   uint64_t workspace;     // what it needs
   uint32_t alignment[4];  // what it relies on
+  int variant;            // 0 and 1 give the same bits, 2 others, 3 fails
 };
 
 struct cublasLtMatmulHeuristicResult_t {

@@ -1,0 +1,72 @@
+// Products that are timed before one of cuBLASLt's choices is taken: of those that the emulated
+// library offers, one has other bits and one fails.
+#include <doctest/doctest.h>
+#include <tendril/core/cuda.h>
+#include <tendril/core/ops.h>
+
+#include <vector>
+
+using namespace tendril;
+
+namespace {
+
+struct TunesEverything {
+  double before = cuda::tuned_product_flops();
+  TunesEverything() { cuda::tune_products_from(1.0); }
+  ~TunesEverything() { cuda::tune_products_from(before); }
+};
+
+Tensor random(const Shape& shape, DType dtype, uint64_t seed) {
+  return to(to(rand(shape, f32, RandomKey{seed, 0, Stream::data}) - 0.5, dtype), Device::cuda());
+}
+
+// An f32 product is never timed: its sums, rounded, are those of the library's first choice.
+Tensor first_choice(const Tensor& a, const Tensor& b, DType dtype) {
+  return to(matmul(to(a, f32), to(b, f32)), dtype);
+}
+
+int64_t differences(const Tensor& a, const Tensor& b) {
+  const Tensor left = to(to(a, f32), Device::cpu()), right = to(to(b, f32), Device::cpu());
+  int64_t count = 0;
+  for (int64_t i = 0; i < left.numel(); ++i)
+    count += left.data<float>()[i] != right.data<float>()[i];
+  return count;
+}
+
+}  // namespace
+
+TEST_SUITE("emulated tuning") {
+  TEST_CASE("the bits are those of the first choice, whichever is the fastest") {
+    const TunesEverything tunes;
+    for (const DType dtype : {bf16, f16})
+      for (int64_t n = 40; n < 72; n += 8) {
+        CAPTURE(n);
+        const Tensor a = random({48, 200}, dtype, 1), b = random({200, n}, dtype, 2);
+        const Tensor expected = first_choice(a, b, dtype);
+        for (int time = 0; time < 3; ++time) CHECK(differences(matmul(a, b), expected) == 0);
+      }
+  }
+
+  TEST_CASE("sums that are added to are left alone by the measurement") {
+    const TunesEverything tunes;
+    const Tensor a = random({1, 64, 96}, bf16, 5).squeeze(0).requires_grad_();
+    const Tensor b = random({96, 48}, bf16, 6);
+    const Tensor g = random({64, 48}, bf16, 7);
+    for (int time = 0; time < 2; ++time) {
+      a.set_grad({});
+      matmul(a, b).backward(g);
+      const Tensor once = a.grad().clone();
+      matmul(a, b).backward(g);
+      CHECK(differences(a.grad(), to(to(once, f32) * 2.0, bf16)) == 0);
+    }
+  }
+
+  TEST_CASE("products of zeros, of which nothing can be learned, are products too") {
+    const TunesEverything tunes;
+    const Tensor a = zeros({48, 80}, bf16, Device::cuda()), b = random({80, 56}, bf16, 3);
+    for (int time = 0; time < 5; ++time)
+      CHECK(differences(matmul(a, b), zeros({48, 56}, bf16, Device::cuda())) == 0);
+    const Tensor c = random({48, 80}, bf16, 4);
+    CHECK(differences(matmul(c, b), first_choice(c, b, bf16)) == 0);
+  }
+}
