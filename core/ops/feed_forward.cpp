@@ -205,14 +205,15 @@ void activate(const Tensor& x, const FeedForwardWeights& w, Op activation, const
   u.dtype() == f64 ? run(TypeTag<double>{}) : run(TypeTag<float>{});
 }
 
-// du (and dz) from the rows of g, and a.
-void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
-            const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz) {
+// du (and dz) from the rows of g, and a; the sum of du's rows where that comes for free: not here.
+Tensor derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
+              const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz, bool) {
   const auto run = [&]<class C>(TypeTag<C>) {
     const DerivativeHook<C> hook(activation, u, z, a, du, dz);
     multiply(g, view(w.down), {}, du, &hook);
   };
   u.dtype() == f64 ? run(TypeTag<double>{}) : run(TypeTag<float>{});
+  return {};
 }
 
 }  // namespace
@@ -221,8 +222,9 @@ void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const T
 namespace cuda {  // feed_forward.cu
 void activate(const Tensor& x, const FeedForwardWeights& w, Op activation, const Tensor& u,
               const Tensor& z, const Tensor& a);
-void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
-            const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz);
+Tensor derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
+              const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz,
+              bool wants_row_sum);
 }  // namespace cuda
 
 namespace {
@@ -309,13 +311,16 @@ FeedForwardGradients feed_forward_backward(const Tensor& g, const Tensor& x,
   const auto hidden = [&] { return Tensor::empty(saved.sums.shape(), dtype, x.device()); };
   Tensor a = hidden();
   const Tensor du = hidden(), dz = w.gate.defined() ? hidden() : Tensor();
-  TENDRIL_ON_DEVICE(x, derive(g_rows, w, activation, saved.sums, saved.gate_sums, a, du, dz));
+  const Tensor du_sum = TENDRIL_ON_DEVICE(
+      x, derive(g_rows, w, activation, saved.sums, saved.gate_sums, a, du, dz, wanted.up_bias));
   FeedForwardGradients d;
   if (wanted.down) d.weights.down = weight_gradient(g_rows, a, weights.down, wanted);
   if (wanted.down_bias) d.weights.down_bias = bias_gradient(g_rows, weights.down_bias);
   a = {};
   if (wanted.up) d.weights.up = weight_gradient(du, rows, weights.up, wanted);
-  if (wanted.up_bias) d.weights.up_bias = bias_gradient(du, weights.up_bias);
+  if (wanted.up_bias)
+    d.weights.up_bias = du_sum.defined() ? cast(du_sum, weights.up_bias.dtype())
+                                         : bias_gradient(du, weights.up_bias);
   if (wanted.gate) d.weights.gate = weight_gradient(dz, rows, weights.gate, wanted);
   if (wanted.gate_bias) d.weights.gate_bias = bias_gradient(dz, weights.gate_bias);
   if (wanted.x) {

@@ -1,5 +1,6 @@
 // The products come from cuBLASLt; one pass over the wide tensors does all that stands between
 // them. It is bound by memory: 16-byte accesses, each number read and written once.
+#include <algorithm>
 #include <cstdlib>
 #include <string_view>
 
@@ -8,6 +9,7 @@
 #include <tendril/core/ops/functors.h>
 #include <tendril/core/ops/layout.h>
 #include <tendril/core/ops/op_list.h>
+#include <tendril/core/ops/reduce.h>
 #include <tendril/core/cuda/product.cuh>
 #include <tendril/core/cuda/vector.cuh>
 
@@ -20,7 +22,7 @@ using tendril::cuda::load_vector;
 using tendril::cuda::store_vector;
 using tendril::cuda::Vector;
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kColumnThreads = 128;
 
 enum class Saves { Nothing, Input, Output };
 
@@ -85,8 +87,9 @@ struct Derive {
   const T *u, *z;  // z and dz may be null
   T *a, *du, *dz;
 
+  // Returns du.
   template <int N>
-  __device__ void run(int64_t at) const {
+  __device__ Vector<T, N> run(int64_t at) const {
     const auto us = load_vector<T, N>(u + at), das = load_vector<T, N>(du + at);
     Vector<T, N> as, dus;
     if (z) {
@@ -111,6 +114,7 @@ struct Derive {
     }
     store_vector<T, N>(a + at, as);
     store_vector<T, N>(du + at, dus);
+    return dus;
   }
 };
 
@@ -124,6 +128,22 @@ __global__ void __launch_bounds__(kThreads) pass_kernel(Pass pass, int64_t count
     for (int64_t i = at; i < count; ++i) pass.template run<1>(i);
 }
 
+// The same over rows of `columns` elements, a multiple of N. Blocks (x, y): x over the columns, y
+// over the rows, of which each takes every gridDim.y-th; partials[y][column] is their sum.
+template <int N, class Pass, class C>
+__global__ void __launch_bounds__(kColumnThreads)
+    column_pass_kernel(Pass pass, int64_t rows, int64_t columns, C* partials) {
+  const int64_t column = (static_cast<int64_t>(blockIdx.x) * kColumnThreads + threadIdx.x) * N;
+  if (column >= columns) return;
+  Vector<C, N> sums{};
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    const auto values = pass.template run<N>(row * columns + column);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sums.v[i] += convert<C>(values.v[i]);
+  }
+  store_vector<C, N>(partials + blockIdx.y * columns + column, sums);
+}
+
 // All tensors are dense; fresh ones are aligned, a saved one is where it was allocated.
 template <class T, class Pass>
 void launch(const Tensor& like, const Pass& pass) {
@@ -133,6 +153,27 @@ void launch(const Tensor& like, const Pass& pass) {
   pass_kernel<kWide><<<tendril::cuda::blocks_for(count, int64_t{kThreads} * kWide), kThreads, 0,
                        tendril::cuda::stream(like.device())>>>(pass, count);
   TENDRIL_CUDA_CHECK_LAUNCH("feed_forward");
+}
+
+// The same for a pass whose results are to be summed down the columns of `like`, which has two
+// axes; undefined, and nothing is done, where that would not pay.
+template <class T, class Pass>
+Tensor launch_with_column_sums(const Tensor& like, const Pass& pass) {
+  using C = compute_t<T>;
+  constexpr int kWide = kVector<T>, kResident = 2048 / kColumnThreads;
+  constexpr int64_t kFewestRows = 1024;
+  const int64_t rows = like.size(0), columns = like.size(1);
+  if (rows < kFewestRows || columns % kWide != 0) return {};
+  const unsigned across = tendril::cuda::blocks_for(columns, int64_t{kColumnThreads} * kWide);
+  const int resident = kResident * tendril::cuda::properties(like.device()).multiprocessors;
+  const unsigned down = std::clamp(static_cast<unsigned>(resident) / across, 1u, 65535u);
+  const Tensor partials = Tensor::empty({static_cast<int64_t>(down), columns},
+                                        accumulate_dtype(like.dtype()), like.device());
+  column_pass_kernel<kWide>
+      <<<dim3(across, down), kColumnThreads, 0, tendril::cuda::stream(like.device())>>>(
+          pass, rows, columns, partials.data<C>());
+  TENDRIL_CUDA_CHECK_LAUNCH("feed_forward");
+  return sum(partials, {0});
 }
 
 template <class T>
@@ -184,21 +225,27 @@ void activate(const Tensor& x, const FeedForwardWeights& w, Op activation, const
   activate_sums(activation, u, z, a);
 }
 
-// du (and dz) from the rows of g, and a.
-void derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
-            const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz) {
+// du (and dz) from the rows of g, and a; the sum of du's rows where that comes for free.
+Tensor derive(const Tensor& g, const FeedForwardWeights& w, Op activation, const Tensor& u,
+              const Tensor& z, const Tensor& a, const Tensor& du, const Tensor& dz,
+              bool wants_row_sum) {
   const char* op = "feed_forward_backward";
   if (gelu_in_product(activation, u, z) &&
       tendril::cuda::product(op, g, w.down, du, {.epilogue = Epilogue::gelu_gradient, .aux = u})) {
-    return activate_sums(activation, u, z, a);
+    activate_sums(activation, u, z, a);
+    return {};
   }
   tendril::cuda::product(op, g, w.down, du);  // da
+  Tensor row_sum;
   visit_activation(activation, [&]<class F, bool kOutput>(F, std::bool_constant<kOutput>) {
     visit_floating(op, u.dtype(), [&]<class T>(TypeTag<T>) {
-      launch<T>(u, Derive<T, F, kOutput>{pointer<T>(u), pointer<T>(z), pointer<T>(a),
-                                         pointer<T>(du), pointer<T>(dz)});
+      const Derive<T, F, kOutput> pass{pointer<T>(u), pointer<T>(z), pointer<T>(a), pointer<T>(du),
+                                       pointer<T>(dz)};
+      if (wants_row_sum) row_sum = launch_with_column_sums<T>(u, pass);
+      if (!row_sum.defined()) launch<T>(u, pass);
     });
   });
+  return row_sum;
 }
 
 }  // namespace tendril::ops::cuda
