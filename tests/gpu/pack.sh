@@ -3,9 +3,9 @@
 #
 #   tests/gpu/pack.sh BUILD DIR        DIR/tendril-gpu.tar.gz from a build folder made with -DTENDRIL_CUDA=ON
 #
-# The archive holds the test program and the benchmarks without their symbols in bin/, and libgomp in lib/ for a
-# machine without one. Not in it: the driver, cuBLASLt, NCCL and the C++ library, which the machine has; Python
-# scripts and the list of tests, which run.sh takes from the source tree. For a machine without MPI, build with
+# The archive holds the test program and the benchmarks without their symbols in bin/, and in lib/ the shared libraries
+# that a bare machine may lack (libgomp, yaml-cpp). Not in it: the driver, cuBLASLt, NCCL and the C++ library, which the
+# machine has; Python scripts and the list of tests, which run.sh takes from the source tree. For a machine without MPI, build with
 # -DTENDRIL_MPI=OFF; for one without NCCL, with -DTENDRIL_NCCL=OFF.
 #
 # Each program holds the whole library: -DCMAKE_CUDA_ARCHITECTURES=90-real (for a Hopper GPU) leaves out the PTX and
@@ -22,6 +22,8 @@ mkdir "$folder/bin" "$folder/lib"
 for program in tests/tendril_tests tests/bench/bench_step tests/bench/bench_cuda; do
   strip -o "$folder/bin/$(basename "$program")" "$build/$program"
 done
-cp -L "$(ldd "$build/tests/tendril_tests" | awk '$1 == "libgomp.so.1" { print $3 }')" "$folder/lib/"
+for library in $(ldd "$build/tests/tendril_tests" | awk '$1 ~ /^lib(gomp|yaml-cpp)\./ { print $3 }'); do
+  cp -L "$library" "$folder/lib/"
+done
 tar -czf "$target/tendril-gpu.tar.gz" -C "$folder" .
 ls -lh "$target/tendril-gpu.tar.gz"

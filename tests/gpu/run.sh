@@ -106,7 +106,9 @@ if [ -n "$prebuilt" ]; then
       [ -d "$nvidia" ] && libraries+=:$nvidia
     done
   done
-  ldd "$program" | grep -q 'libgomp.*not found' && libraries+=:$folder/lib
+  for library in "$folder"/lib/*; do  # those that the machine lacks
+    ldd "$program" | grep -q "$(basename "$library").*not found" && libraries+=:$folder/lib && break
+  done
   with_libraries=(env "LD_LIBRARY_PATH=$libraries")
   mkdir "$bench"
   for name in bench_step bench_cuda; do
