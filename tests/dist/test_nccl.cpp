@@ -57,6 +57,7 @@ void run(ProcessGroup& group, Run function, Arguments... arguments) {
   const Work work = (group.*function)(std::move(arguments)...);
   work.wait();
   work.wait();  // as often as one likes
+  cuda::synchronize();  // the stream waits, not the host
   CHECK(work.is_done() == true);
 }
 
@@ -154,7 +155,7 @@ TEST_SUITE("nccl") {
   TEST_CASE("host tensors pass through the GPU") {
     if (is_left_out()) return;
     const auto group = one_rank();
-    const Tensor x = arange(0.0, 10.0), out = zeros({10});
+    const Tensor x = to(arange(0.0, 10.0), f32), out = zeros({10});
     run(*group, &Engine::run_all_reduce, std::vector<Tensor>{x}, ReduceOp::sum);
     run(*group, &Engine::run_all_gather, std::vector<Piece>{{out, x, {10}}});
     CHECK(numbers(out) == count_up(10));
