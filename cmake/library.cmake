@@ -34,7 +34,7 @@ if(TENDRIL_EMULATED_CUDA)
 endif()
 
 # Compiles all .cu files below the folder into `target`; those named *.sm90a.cu, for instructions that only
-# compute capability 9.0 has, for that one alone. 90a beside other architectures asks for these and no more.
+# compute capability 9.0 has, for that one alone.
 function(tendril_cuda_sources target folder)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*.cu)
   set(hopper_sources ${sources})
@@ -49,11 +49,6 @@ function(tendril_cuda_sources target folder)
   target_sources(${target} PRIVATE ${sources})
   target_compile_definitions(${target} PRIVATE TENDRIL_WITH_CUDA)
   tendril_cuda_options(${target})
-  set(architectures ${CMAKE_CUDA_ARCHITECTURES})
-  list(FILTER architectures EXCLUDE REGEX "^90a")
-  if(architectures)
-    set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${architectures}")
-  endif()
   target_link_libraries(${target} PRIVATE CUDA::cudart_static)
   # cuBLASLt is not linked: this opens it when it is needed, from the toolkit's folder if nowhere else.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/core/cuda/cublaslt.cu PROPERTIES

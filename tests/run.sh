@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds Tendril with its tests and runs them; installs what is missing first.
 #
-#   tests/run.sh [--release|--debug|--asan|--tsan|--emulated] [--only FOLDER] [-DCMAKE_OPTION...] [CTEST_OPTION...]
+#   tests/run.sh [--release|--debug|--asan|--tsan|--emulated] [--only FOLDER] [CTEST_OPTION...]
 #
 #   tests/run.sh                        everything, optimised
 #   tests/run.sh --asan                 with AddressSanitizer and UndefinedBehaviorSanitizer
@@ -18,12 +18,13 @@ case ${1:-} in
   --release | --debug | --asan | --tsan | --emulated) preset=${1#--}; shift ;;
   -h | --help) sed -n '2,${/^#/!q; s/^# \{0,1\}//; p}' "${BASH_SOURCE[0]}"; exit 0 ;;
 esac
-only=
+options=(-DTENDRIL_TESTS=ON -DTENDRIL_TESTS_OF=)
 target=all
-if [ "${1:-}" = --only ]; then only=$2 target=tendril_tests; shift 2; fi
-options=(-DTENDRIL_TESTS=ON "-DTENDRIL_TESTS_OF=$only")
-while [[ ${1:-} == -D* ]]; do options+=("$1"); shift; done
-[ -z "$only" ] || set -- -R "^${only}_" "$@"
+if [ "${1:-}" = --only ]; then
+  options=(-DTENDRIL_TESTS=ON "-DTENDRIL_TESTS_OF=$2")
+  target=tendril_tests
+  set -- -R "^$2_" "${@:3}"
+fi
 if [ "$preset" = tsan ]; then need tsan; else need test; fi
 cmake --preset "$preset" "${options[@]}"
 cmake --build --preset "$preset" --target "$target"
