@@ -111,8 +111,10 @@ std::vector<OptimizerCase> structured_cases() {
       projected<GaloreAdamW>(
           "galore_adamw",
           GaloreAdamWOptions{.lr = 0.02, .weight_decay = 0.1, .projection = kLowRank}, 1e-6),
+      // The small numbers of two products in a row carry the rounding of the large ones, and AdamW
+      // divides by their size: on the CPU, too, f32 is 3e-5 from f64 here.
       projected<GaloreAdamW>("galore_adamw on both sides",
-                             GaloreAdamWOptions{.lr = 0.02, .projection = both}, 1e-6),
+                             GaloreAdamWOptions{.lr = 0.02, .projection = both}, 1e-4),
       projected<GaloreAdamW>("galore_adamw by the range finder",
                              GaloreAdamWOptions{.lr = 0.02, .projection = kRangeFinder}, 1e-5),
       projected<GaloreAdafactor>(
