@@ -122,7 +122,7 @@ int gpus() {
   return agree(group);
 }
 
-// Counts the ranks that have printed what they were told; goes on when the group has failed.
+// Counts the ranks that have come to a point; goes on when the group has failed.
 class Board {
  public:
   explicit Board(const std::shared_ptr<ProcessGroup>& group) {
@@ -132,9 +132,9 @@ class Board {
     const StoreAddress address{"127.0.0.1", static_cast<int>(port.item<int64_t>())};
     store_ = std::make_unique<Store>(address, Clock::now() + 60s);
   }
-  void count_one() { store_->add("told", 1); }
-  void wait_for(int count) {
-    while (store_->add("told", 0) < count) std::this_thread::sleep_for(10ms);
+  void count_one(const std::string& point) { store_->add(point, 1); }
+  void wait_for(const std::string& point, int count) {
+    while (store_->add(point, 0) < count) std::this_thread::sleep_for(10ms);
   }
 
  private:
@@ -153,17 +153,22 @@ int faults(bool by_exception) {
     group->all_reduce(ones({3000})).wait();
     if (group->rank() == 1) {
       if (by_exception) fail("[my model] out of luck");
-      board->wait_for(2);
+      board->wait_for("failed", 2);
     }
-    group->barrier().wait();
-    std::printf("the barrier was passed\n");
+    try {
+      group->barrier().wait();
+      std::printf("the barrier was passed\n");
+    } catch (const Error&) {
+      board->count_one("failed");  // the group's end waits for rank 1
+      throw;
+    }
   } catch (const Error& error) {
     std::printf("%s\n", error.what());
     std::fflush(stdout);
   }
   try {
-    if (board) board->count_one();
-    if (board) board->wait_for(3);
+    if (board) board->count_one("printed");
+    if (board) board->wait_for("printed", 3);
   } catch (const Error&) {  // rank 0 has left: all have printed
   }
   return 1;
