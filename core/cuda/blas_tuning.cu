@@ -9,13 +9,8 @@
 namespace tendril::cuda {
 namespace {
 
-// A GPU at work is slower than one that rests between products: power, then heat set its clock. So
-// those that are fast at first sight are timed once more, for a while.
-constexpr int kFirstRounds = 3;         // the first only warms up
-constexpr float kAtFirstSight = 1.15f;  // of the fastest's time
-constexpr int kRounds = 3;              // each of kBurst; the first only warms up
-constexpr float kBurst = 8.0f;          // milliseconds
-constexpr float kWorthwhile = 0.98f;    // of the first choice's time: less is noise
+constexpr int kRounds = 3;            // the first only warms up
+constexpr double kWorthwhile = 0.98;  // of the first choice's time: less is noise
 constexpr int kCompareThreads = 256, kMostCompareBlocks = 1024;
 constexpr int64_t kTelling = 8;  // one of so many numbers must tell something
 
@@ -70,48 +65,18 @@ Comparison compare(const BlasProduct& p, const void* a, const void* b) {
   return {counts[0], counts[1]};
 }
 
-struct Timing {
-  int choice;
-  float milliseconds;
-};
-
-// The first choice, and of the others those that are not much slower than the fastest.
+// The fastest, if it is clearly faster than the first. One run at a time, with a rest between them:
+// under full load, when power sets the clock, timings told less about a training step on an H200.
 template <class Clock>
-std::vector<Timing> fast_at_first_sight(const std::vector<int>& choices, const Clock& clock) {
-  std::vector<Timing> timings;
-  for (const int choice : choices) timings.push_back({choice, 1e30f});
-  for (int round = 0; round < kFirstRounds; ++round)
-    for (Timing& timing : timings) {
-      const float time = clock(timing.choice, 1);
-      if (round > 0) timing.milliseconds = std::min(timing.milliseconds, time);
-    }
-  float best = timings[0].milliseconds;
-  for (const Timing& timing : timings) best = std::min(best, timing.milliseconds);
-  std::erase_if(timings, [&](const Timing& timing) {
-    return timing.choice != choices[0] && timing.milliseconds > kAtFirstSight * best;
-  });
-  return timings;
-}
-
-// The fastest after a while, if it is clearly faster than the first choice.
-template <class Clock>
-int fastest_of(std::vector<Timing> timings, const Clock& clock) {
-  if (timings.size() == 1) return timings[0].choice;
-  std::vector<int> times;
-  for (Timing& timing : timings) {
-    times.push_back(std::clamp(static_cast<int>(kBurst / timing.milliseconds), 1, 1000));
-    timing.milliseconds = 1e30f;
-  }
+int fastest_of(const std::vector<int>& choices, const Clock& clock) {
+  std::vector<double> best(choices.size(), 1e30);
   for (int round = 0; round < kRounds; ++round)
-    for (size_t i = 0; i < timings.size(); ++i) {
-      const float time = clock(timings[i].choice, times[i]) / static_cast<float>(times[i]);
-      if (round > 0) timings[i].milliseconds = std::min(timings[i].milliseconds, time);
+    for (size_t i = 0; i < choices.size(); ++i) {
+      const double milliseconds = clock(choices[i]);
+      if (round > 0) best[i] = std::min(best[i], milliseconds);
     }
-  const auto fastest = std::min_element(
-      timings.begin(), timings.end(),
-      [](const Timing& a, const Timing& b) { return a.milliseconds < b.milliseconds; });
-  const bool gains = fastest->milliseconds < kWorthwhile * timings[0].milliseconds;
-  return gains ? fastest->choice : timings[0].choice;
+  const auto fastest = std::min_element(best.begin(), best.end());
+  return *fastest < kWorthwhile * best[0] ? choices[fastest - best.begin()] : choices[0];
 }
 
 }  // namespace
@@ -147,14 +112,13 @@ BlasChoice fastest_choice(const BlasProduct& p, BlasProblem& problem, const Blas
     if (comparison.different == 0) equal.push_back(i);
   }
   if (equal.empty() || equal[0] != 0) return choices[0];  // the first does not repeat itself
-  const auto milliseconds_of = [&](int choice, int times) {
+  return choices[fastest_of(equal, [&](int choice) {
     Event start(p.device), end(p.device);
     start.record();
-    for (int i = 0; i < times; ++i) run_product(p, problem, choices[choice], result.raw_data());
+    run_product(p, problem, choices[choice], result.raw_data());
     end.record();
-    return static_cast<float>(end.milliseconds_since(start));
-  };
-  return choices[fastest_of(fast_at_first_sight(equal, milliseconds_of), milliseconds_of)];
+    return end.milliseconds_since(start);
+  })];
 }
 
 }  // namespace tendril::cuda
