@@ -83,6 +83,11 @@ T atomicCAS(T* at, T expected, T desired) {
   return expected;
 }
 
+// For whole numbers alone: the bits of a sum of floats would depend on the order.
+inline unsigned long long atomicAdd(unsigned long long* at, unsigned long long more) {
+  return __atomic_fetch_add(at, more, __ATOMIC_RELAXED);
+}
+
 // ---------------------------------------------------------------- arithmetic
 
 // CUDA declares these for pairs of one type.
