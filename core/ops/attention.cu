@@ -38,16 +38,30 @@ bool is_fast(const Tensor& q, const AttentionSettings& settings) {
          settings.scale > 0.0 && tendril::cuda::properties(q.device()).major >= 8;
 }
 
-// Whether Hopper's own products serve. TENDRIL_WGMMA=0 in the environment leaves them out.
 #ifdef TENDRIL_HAVE_SM90A
-bool is_hopper(const Tensor& q, const AttentionProblem& problem) {
+// Whether bulk copies can read (B, heads, length, D): they know no tensor that repeats itself.
+bool is_spread_out(const HeadView& x, int64_t B, int64_t heads, int64_t length) {
+  return (B == 1 || x.batch > 0) && (heads == 1 || x.head > 0) && (length == 1 || x.row > 0);
+}
+
+// Whether Hopper's own products serve. TENDRIL_WGMMA=0 in the environment leaves them out.
+template <class Problem>
+bool is_hopper(const Tensor& q, const Problem& problem) {
   static const bool allowed = [] {
     const char* setting = std::getenv("TENDRIL_WGMMA");
     return !setting || std::string_view(setting) != "0";
   }();
   const tendril::cuda::Properties& device = tendril::cuda::properties(q.device());
   const bool fits = (problem.D > 32 && problem.D <= 64) || problem.D > 96;  // little padding
-  return allowed && fits && device.major == 9 && device.minor == 0 && !problem.drops &&
+  const auto of_queries = [&](const HeadView& x) {
+    return is_spread_out(x, problem.B, problem.H, problem.bounds.Tq);
+  };
+  const auto of_keys = [&](const HeadView& x) {
+    return is_spread_out(x, problem.B, problem.Hk, problem.bounds.Tk);
+  };
+  bool readable = of_queries(problem.q) && of_keys(problem.k) && of_keys(problem.v);
+  if constexpr (requires { problem.g; }) readable = readable && of_queries(problem.g);
+  return allowed && fits && readable && device.major == 9 && device.minor == 0 && !problem.drops &&
          problem.mask_kind == MaskKind::none;
 }
 #endif
