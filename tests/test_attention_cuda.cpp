@@ -281,6 +281,28 @@ TEST_SUITE("attention on CUDA") {
     CHECK(joined.is_contiguous());
   }
 
+  TEST_CASE("tensors that repeat themselves give what copies of them give") {
+    if (testing::skipped_without_gpu()) return;
+    const auto input = [](const Shape& shape, uint64_t seed) {
+      return to(to(randn(shape, f32, RandomKey{seed, 0, Stream::noise}), bf16),
+                testing::gpu_under_test());
+    };
+    const Tensor q = input({2, 3, 130, 64}, 1), g = input({1, 1, 130, 64}, 4);
+    const Tensor k = input({1, 1, 130, 64}, 2), v = input({2, 1, 130, 64}, 3);
+    ops::AttentionSettings settings;
+    settings.causal = true;
+    const auto all = [&](const Tensor& keys, const Tensor& values, const Tensor& upstream) {
+      const ops::AttentionResult result = ops::attention(q, keys, values, settings);
+      return Run{result, ops::attention_backward(upstream, q, keys, values, result, settings)};
+    };
+    const Shape shape{2, 3, 130, 64};
+    const Tensor ks = ops::expand(k, shape), vs = ops::expand(v, shape), gs = ops::expand(g, shape);
+    const std::vector<Tensor> repeated = all(ks, vs, gs).all(),
+                              copied = all(clone(ks), clone(vs), clone(gs)).all();
+    for (size_t i = 0; i < repeated.size(); ++i)
+      CHECK(difference(repeated[i], to(copied[i], Device::cpu())) < 2e-2);
+  }
+
   TEST_CASE("NaN in a query reaches its output and the gradients") {
     if (testing::skipped_without_gpu()) return;
     for (const DType dtype : {bf16, f32}) {
