@@ -98,6 +98,26 @@ __device__ __forceinline__ void walk(const Memory& memory, const GroupSteps& min
 
 // ---------------------------------------------------------------- dQ
 
+// What the copying thread of a block does.
+template <int kD, class Block>
+__device__ __forceinline__ void bring_keys(const BackwardMemory<Block>& memory,
+                                           const AttentionBackward& p, const BackwardMaps& maps,
+                                           int64_t b, int64_t h, int t0, int begin, int steps) {
+  constexpr int kRows = Block::kRows, kKeys = Block::kColumns;
+  memory.resident_full.arrive_and_expect(2 * Block::kResident);
+  start_tile_copy<kD, kRows>(memory.first_resident, maps.q, memory.resident_full, t0, h, b);
+  start_tile_copy<kD, kRows>(memory.second_resident, maps.g, memory.resident_full, t0, h, b);
+  const int64_t hk = p.key_head(h);
+  for (int n = 0; n < steps; ++n) {
+    const int s = begin + n * kKeys;
+    const CopyBarrier full = memory.places.full(n);
+    memory.places.await_empty(n);
+    full.arrive_and_expect(2 * Block::kTile);
+    start_tile_copy<kD, kKeys>(memory.first_tile(n), maps.k, full, s, hk, b);
+    start_tile_copy<kD, kKeys>(memory.second_tile(n), maps.v, full, s, hk, b);
+  }
+}
+
 template <class T, int kD, class Block>
 __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
     attention_query_gradient_group_kernel(const __grid_constant__ AttentionBackward p,
@@ -118,18 +138,7 @@ __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
   if (group == Block::kGroups) {  // the one that copies
     keep_registers<Block::Registers::kCopying>();
     if (threadIdx.x % kGroupThreads != 0) return;
-    memory.resident_full.arrive_and_expect(2 * Block::kResident);
-    start_tile_copy<kD, kRows>(memory.first_resident, maps.q, memory.resident_full, t0, h, b);
-    start_tile_copy<kD, kRows>(memory.second_resident, maps.g, memory.resident_full, t0, h, b);
-    const int64_t hk = p.key_head(h);
-    for (int n = 0; n < steps; ++n) {
-      const int s = begin + n * kKeys;
-      const CopyBarrier full = memory.places.full(n);
-      memory.places.await_empty(n);
-      full.arrive_and_expect(2 * Block::kTile);
-      start_tile_copy<kD, kKeys>(memory.first_tile(n), maps.k, full, s, hk, b);
-      start_tile_copy<kD, kKeys>(memory.second_tile(n), maps.v, full, s, hk, b);
-    }
+    bring_keys<kD>(memory, p, maps, b, h, t0, begin, steps);
     return;
   }
 
@@ -176,6 +185,35 @@ __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
 
 // ---------------------------------------------------------------- dK and dV
 
+// What the copying warp of a block does: all lanes bring {lse, delta}, the first one the tiles.
+template <int kD, class Block>
+__device__ __forceinline__ void bring_queries(const BackwardMemory<Block>& memory,
+                                              const AttentionBackward& p, const BackwardMaps& maps,
+                                              int64_t b, int64_t hk, int s0, int begin,
+                                              int per_head) {
+  constexpr int kRows = Block::kRows, kQueries = Block::kColumns;
+  const int lane = static_cast<int>(threadIdx.x & 31), heads = static_cast<int>(p.H / p.Hk);
+  if (lane == 0) {
+    memory.resident_full.arrive_and_expect(2 * Block::kResident);
+    start_tile_copy<kD, kRows>(memory.first_resident, maps.k, memory.resident_full, s0, hk, b);
+    start_tile_copy<kD, kRows>(memory.second_resident, maps.v, memory.resident_full, s0, hk, b);
+  }
+  for (int head = 0, n = 0; head < heads; ++head)
+    for (int i = 0; i < per_head; ++i, ++n) {
+      const int64_t h = hk * heads + head;
+      const int t = begin + i * kQueries;
+      const CopyBarrier full = memory.places.full(n);
+      memory.places.await_empty(n);
+      start_query_rows<kQueries, 32>(memory.first_resident + memory.rows_offset(n), p, b, h, t,
+                                     lane);
+      full.arrive_with_copies();
+      if (lane != 0) continue;
+      full.arrive_and_expect(2 * Block::kTile);
+      start_tile_copy<kD, kQueries>(memory.first_tile(n), maps.q, full, t, h, b);
+      start_tile_copy<kD, kQueries>(memory.second_tile(n), maps.g, full, t, h, b);
+    }
+}
+
 template <class T, int kD, class Block>
 __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
     attention_key_gradient_group_kernel(const __grid_constant__ AttentionBackward p,
@@ -196,27 +234,8 @@ __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
   const int group = group_index();
   if (group == Block::kGroups) {  // the one that copies
     keep_registers<Block::Registers::kCopying>();
-    const int lane = static_cast<int>(threadIdx.x) % kGroupThreads;
-    if (lane >= 32) return;
-    if (lane == 0) {
-      memory.resident_full.arrive_and_expect(2 * Block::kResident);
-      start_tile_copy<kD, kRows>(memory.first_resident, maps.k, memory.resident_full, s0, hk, b);
-      start_tile_copy<kD, kRows>(memory.second_resident, maps.v, memory.resident_full, s0, hk, b);
-    }
-    for (int head = 0, n = 0; head < heads; ++head)
-      for (int i = 0; i < per_head; ++i, ++n) {
-        const int64_t h = hk * heads + head;
-        const int t = begin + i * kQueries;
-        const CopyBarrier full = memory.places.full(n);
-        memory.places.await_empty(n);
-        start_query_rows<kQueries, 32>(memory.first_resident + memory.rows_offset(n), p, b, h, t,
-                                       lane);
-        full.arrive_with_copies();
-        if (lane != 0) continue;
-        full.arrive_and_expect(2 * Block::kTile);
-        start_tile_copy<kD, kQueries>(memory.first_tile(n), maps.q, full, t, h, b);
-        start_tile_copy<kD, kQueries>(memory.second_tile(n), maps.g, full, t, h, b);
-      }
+    if (threadIdx.x % kGroupThreads >= 32) return;
+    bring_queries<kD>(memory, p, maps, b, hk, s0, begin, per_head);
     return;
   }
 

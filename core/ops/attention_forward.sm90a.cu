@@ -32,6 +32,15 @@ struct ForwardMemory {
   Pipeline<Block::kStages> keys{queries + Block::kBarriers + 8},
       values{queries + Block::kBarriers + 8 + Pipeline<Block::kStages>::kBytes};
 
+  __device__ __forceinline__ void make_barriers() const {
+    if (threadIdx.x == 0) {
+      queries_full.make(1);
+      keys.make(1, Block::kGroups * kGroupWarps);
+      values.make(1, Block::kGroups * kGroupWarps);
+      publish_shared();
+    }
+    __syncthreads();
+  }
   __device__ __forceinline__ uint32_t key_tile(int step) const {
     return tiles + step % Block::kStages * 2 * Block::kTile;
   }
@@ -43,6 +52,26 @@ struct ForwardMemory {
 struct ForwardMaps {
   CUtensorMap q, k, v;
 };
+
+// What the copying thread of a block does.
+template <int kD, class Block>
+__device__ __forceinline__ void bring_tiles(const ForwardMemory<kD, Block>& memory,
+                                            const AttentionForward& p, const ForwardMaps& maps,
+                                            int64_t b, int64_t h, int t0, int begin, int steps) {
+  memory.queries_full.arrive_and_expect(tile_bytes<kD>(Block::kRows));
+  start_tile_copy<kD, Block::kRows>(memory.queries, maps.q, memory.queries_full, t0, h, b);
+  const int64_t hk = p.key_head(h);
+  for (int n = 0; n < steps; ++n) {
+    const int s = begin + n * Block::kKeys;
+    const CopyBarrier keys = memory.keys.full(n), values = memory.values.full(n);
+    memory.keys.await_empty(n);
+    keys.arrive_and_expect(Block::kTile);
+    start_tile_copy<kD, Block::kKeys>(memory.key_tile(n), maps.k, keys, s, hk, b);
+    memory.values.await_empty(n);
+    values.arrive_and_expect(Block::kTile);
+    start_tile_copy<kD, Block::kKeys>(memory.value_tile(n), maps.v, values, s, hk, b);
+  }
+}
 
 template <class T, int kD, class Block>
 __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
@@ -59,30 +88,13 @@ __global__ void __launch_bounds__(Block::kThreads, Block::kBlocks)
   const int end = static_cast<int>(p.bounds.last_key(min(t0 + kRows, Tq) - 1));
   const int steps = end > begin ? (end - begin + kKeys - 1) / kKeys : 0;
 
-  if (threadIdx.x == 0) {
-    memory.queries_full.make(1);
-    memory.keys.make(1, Block::kGroups * kGroupWarps);
-    memory.values.make(1, Block::kGroups * kGroupWarps);
-    publish_shared();
-  }
-  __syncthreads();
+  memory.make_barriers();
 
   const int group = group_index();
   if (group == Block::kGroups) {  // the one that copies
     keep_registers<Block::Registers::kCopying>();
     if (threadIdx.x % kGroupThreads != 0) return;
-    memory.queries_full.arrive_and_expect(tile_bytes<kD>(kRows));
-    start_tile_copy<kD, kRows>(memory.queries, maps.q, memory.queries_full, t0, h, b);
-    const int64_t hk = p.key_head(h);
-    for (int n = 0; n < steps; ++n) {
-      const int s = begin + n * kKeys;
-      memory.keys.await_empty(n);
-      memory.keys.full(n).arrive_and_expect(Block::kTile);
-      start_tile_copy<kD, kKeys>(memory.key_tile(n), maps.k, memory.keys.full(n), s, hk, b);
-      memory.values.await_empty(n);
-      memory.values.full(n).arrive_and_expect(Block::kTile);
-      start_tile_copy<kD, kKeys>(memory.value_tile(n), maps.v, memory.values.full(n), s, hk, b);
-    }
+    bring_tiles<kD>(memory, p, maps, b, h, t0, begin, steps);
     return;
   }
 

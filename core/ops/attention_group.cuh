@@ -1,5 +1,5 @@
 // Fused attention for warpgroups on Hopper: their two products, which columns their rows see, and
-// the tiles that a warp of its own brings. Private to core/ops/attention*.cu.
+// the tiles that a group of its own brings. Private to core/ops/attention*.cu.
 //
 // A block has kGroups warpgroups, each with 64 rows of a resident tile, and one more that copies
 // the tiles of the other side, kColumns rows at a time, into kStages places. A place has a
