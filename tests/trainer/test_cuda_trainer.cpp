@@ -182,6 +182,7 @@ TEST_SUITE("cuda_trainer") {
       const TemporaryFolder folder;
       TrainingArguments args = args_for(folder, "adamw_torch", /*on_the_cpu=*/false);
       args.logging_strategy = IntervalStrategy::no;
+      args.max_steps = 5;
       args.fp16 = in_f16;
       args.bf16 = !in_f16;
       manual_seed(3);
