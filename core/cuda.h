@@ -52,8 +52,8 @@ TENDRIL_API bool tf32_allowed();
 
 /// Products of 16-bit matrices of at least so many FLOPs (2^34 unless set) are computed, when they
 /// are met first, in each way that cuBLASLt proposes, and from then on in the fastest of those that
-/// give the same bits as its first proposal. That takes some thirty times as long as the product
-/// and the memory of one or two results, once, and the host waits. 0: none are.
+/// give the same bits as its first proposal on drawn operands. That takes, once, some forty times as
+/// long as the product, and memory for its operands and two results; the host waits. 0: none are.
 TENDRIL_API void tune_products_from(double flops);
 TENDRIL_API double tuned_product_flops();
 

@@ -14,7 +14,6 @@ constexpr int64_t kWorkspaceBytes = int64_t{32} << 20;
 
 // Never destroyed: products may run until the last static destructor.
 cublasLtHandle_t handle(const BlasProduct& p) {
-  constexpr int kMostDevices = 16;
   static auto* once = new std::array<std::once_flag, kMostDevices>;
   static auto* handles = new std::array<cublasLtHandle_t, kMostDevices>{};
   const auto index = static_cast<size_t>(p.device.index);
@@ -110,43 +109,31 @@ bool is_capturing(cudaStream_t on) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-struct Known {
-  BlasChoice choice;
-  int attempts = 0;  // to measure, without an answer
-  bool is_final = true;
-};
-
-// The first candidate, or for large products the fastest. Two threads that come here at once may
-// choose differently, but the bits are the same.
-Known choose(const BlasProduct& p, BlasProblem& problem, int attempts) {
-  constexpr int kMostAttempts = 3;
-  const bool tunes = attempts < kMostAttempts && is_worth_tuning(p);
+// The first candidate, or for large products the fastest; not the last word while a graph is
+// recorded. Two threads that come here at once may choose differently, but the bits are the same.
+BlasChoice choose(const BlasProduct& p, BlasProblem& problem, bool& is_final) {
+  const bool tunes = is_worth_tuning(p);
   Candidates candidates;
   const int count = candidates_for(p, problem, tunes ? kMostCandidates : 1, candidates);
   if (count == 0) return {};
-  if (!tunes || count == 1) return {candidates[0]};
-  if (is_capturing(stream(p.device))) return {candidates[0], attempts, false};
-  const BlasChoice fastest = fastest_choice(p, problem, candidates.data(), count);
-  if (fastest.found) return {fastest};
-  return {candidates[0], attempts + 1, false};
+  if (!tunes || count == 1) return candidates[0];
+  is_final = !is_capturing(stream(p.device));
+  return is_final ? fastest_choice(p, problem, candidates.data(), count) : candidates[0];
 }
 
 BlasChoice chosen(const BlasProduct& p, BlasProblem& problem, bool tf32) {
   static auto* mutex = new std::mutex;
-  static auto* choices = new std::unordered_map<Key, Known, KeyHash>;
+  static auto* choices = new std::unordered_map<Key, BlasChoice, KeyHash>;
   const Key key = key_of(p, tf32);
-  int attempts = 0;
   {
     const std::lock_guard lock(*mutex);
-    if (const auto found = choices->find(key); found != choices->end()) {
-      if (found->second.is_final) return found->second.choice;
-      attempts = found->second.attempts;
-    }
+    if (const auto found = choices->find(key); found != choices->end()) return found->second;
   }
-  const Known known = choose(p, problem, attempts);
+  bool is_final = true;
+  const BlasChoice choice = choose(p, problem, is_final);
+  if (!is_final) return choice;
   const std::lock_guard lock(*mutex);
-  (*choices)[key] = known;
-  return known.choice;
+  return choices->emplace(key, choice).first->second;
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 // Determinism: one algorithm is chosen for a problem (its sizes, leading dimensions, dtypes and the
 // alignment of its pointers), by the library's own rules, so that every run on the same kind of GPU
 // with the same cuBLASLt gives the same bits. For large products of 16-bit numbers the library's
-// next choices are timed beside its first, once, and the fastest is taken of those whose result is
-// the first one's to the bit: timing decides about time only (tune_products_from in core/cuda.h).
+// next choices are timed beside its first, once, and the fastest is taken of those that sum in the
+// same order, which drawn operands show: timing decides about time only (tune_products_from).
 // Sums may be split along K only if the parts are added in a separate step in the type of the sums:
 // nothing is added in the order in which blocks happen to finish, and no part is rounded to 16
 // bits.

@@ -115,9 +115,8 @@ void run_product(const BlasProduct& p, BlasProblem& problem, const BlasChoice& c
 /// Whether the choice for a product is worth measuring.
 bool is_worth_tuning(const BlasProduct& p);
 
-/// The fastest of the choices that give the same bits as the first, measured on these operands; not
-/// found when their products say too little to tell (zeros). Waits for the device, and may write
-/// C where nothing is accumulated.
+/// The fastest of the choices that give the same bits as the first, measured on operands of its own;
+/// with the GELU epilogue aux is written. Waits for the device.
 BlasChoice fastest_choice(const BlasProduct& p, BlasProblem& problem, const BlasChoice* choices,
                           int count);
 

@@ -1,6 +1,7 @@
 // cuBLASLt of the emulated GPU: descriptions of products and what of them is allowed. Arguments
 // that the documentation of the real library forbids are refused here too.
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <chrono>
 #include <cstring>
@@ -240,6 +241,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
   return CUBLAS_STATUS_SUCCESS;
 }
 
+static std::atomic<int> last_variant = 0;
+
+int emulatedVariantOfLastProduct() { return last_variant; }
+
 static bool is_of_another_gpu(const void* data, cudaStream_t stream) {
   const int owner = emulated::owner_of(data);
   return owner >= 0 && owner != emulated::device_of(stream);
@@ -267,6 +272,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   if (algorithm->variant == 3) return CUBLAS_STATUS_NOT_SUPPORTED;
   emulated::Product product{};
   product.backward = algorithm->variant == 2;
+  last_variant = algorithm->variant;
   product.in = a->type, product.out = d->type;
   product.m = static_cast<int64_t>(d->rows), product.n = static_cast<int64_t>(d->columns);
   product.k = static_cast<int64_t>(call.terms()), product.batch = d->batch;

@@ -98,6 +98,9 @@ struct cublasLtMatmulAlgo_t {
   int delay;              // milliseconds; where several were asked for, 2 is the fastest
 };
 
+/// The variant that the last product was computed in; the emulated library alone has this.
+int emulatedVariantOfLastProduct();
+
 struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;
   size_t workspaceSize;
