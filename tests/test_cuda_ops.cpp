@@ -124,6 +124,20 @@ TEST_SUITE("cuda_ops") {
     }
   }
 
+  TEST_CASE("log_softmax of large 16-bit numbers is no probability above 1") {
+    if (skipped_without_gpu()) return;
+    for (const DType dtype : {bf16, f16})
+      for (const double largest : {100.0, 1000.0, 29999.0}) {
+        CAPTURE(largest);
+        const Tensor x = full({4, 300}, -largest, dtype);
+        copy_(slice(x, 1, 7, 8), full({4, 1}, largest, dtype));
+        const std::vector<float> got = to(log_softmax(to(x, kGpu)), f32).to_vector<float>(),
+                                 number = to(x, f32).to_vector<float>();
+        CHECK(got[7] == 0.0f);
+        CHECK(got[0] == doctest::Approx(number[0] - number[7]).epsilon(0.004));
+      }
+  }
+
   TEST_CASE("pointwise ops take empty tensors on a GPU") {
     if (skipped_without_gpu()) return;
     for (const OpCase& one : pointwise_cases())

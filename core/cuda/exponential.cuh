@@ -21,7 +21,7 @@ __device__ inline float fast_exp2(float x) {
 
 /// exp(x - shift) for numbers of type T. For 16-bit types it is two instructions: the rounding of
 /// shift log2(e) makes all results of one shift wrong by the same factor, within 1e-7 |shift| of 1,
-/// which sums divide out again, and which is less than 16-bit numbers of that size say.
+/// which their sum divides out again, and log_share() too.
 template <class T>
 class Exponential {
  public:
@@ -35,8 +35,16 @@ class Exponential {
       return vec::exp(x - shift_);
   }
 
+  /// log(exp(x - shift) / sum) for the sum of such exponentials, of which this one is a part.
+  __device__ C log_share(C x, C log_sum) const {
+    if constexpr (!is_half<T>) return x - shift_ - log_sum;
+    const C share = fma(x, kLog2E, -shift_) * kLn2 - log_sum;
+    return share > C(0) ? C(0) : share;  // but for rounding it is not; NaN stays
+  }
+
  private:
-  static constexpr C kLog2E = static_cast<C>(1.4426950408889634);
+  static constexpr C kLog2E = static_cast<C>(1.4426950408889634),
+                     kLn2 = static_cast<C>(0.6931471805599453);
   C shift_;
 };
 

@@ -125,7 +125,8 @@ __global__ void __launch_bounds__(kThreads) softmax_kernel(const T* x, T* y, Row
     auto values = in.piece(first, i);
 #pragma unroll
     for (int k = 0; k < kSize; ++k)
-      values.v[k] = log ? values.v[k] - maximum - log_sum : exponential(values.v[k]) * factor;
+      values.v[k] =
+          log ? exponential.log_share(values.v[k], log_sum) : exponential(values.v[k]) * factor;
     store_columns(out, first, rows.n, kAligned, values);
   });
 }
