@@ -14,8 +14,9 @@ namespace tendril::optim {
 namespace {
 
 void check(const GradScalerOptions& o) {
-  TENDRIL_CHECK(std::isfinite(static_cast<float>(o.init_scale)) && o.init_scale > 0.0,
-                "[GradScaler] the scale must be positive and finite in f32; got ", o.init_scale);
+  TENDRIL_CHECK(
+      std::isfinite(static_cast<float>(o.init_scale)) && static_cast<float>(o.init_scale) > 0.0f,
+      "[GradScaler] the scale must be positive and finite in f32; got ", o.init_scale);
   TENDRIL_CHECK(o.growth_factor > 1.0 && o.backoff_factor > 0.0 && o.backoff_factor < 1.0,
                 "[GradScaler] growth_factor must be above 1 and backoff_factor in (0, 1); got ",
                 o.growth_factor, " and ", o.backoff_factor);
@@ -81,7 +82,7 @@ void GradScaler::unscale(const Optimizer& optimizer) {
     TENDRIL_CHECK(gradient.dtype() != f16,
                   "[GradScaler::unscale] f16 gradients would lose what the scale has saved; keep "
                   "parameters in f32 and compute in f16 with AutocastGuard(f16)");
-  if (!gradients.empty()) move_to(gradients.front().device());
+  if (!gradients.empty() && scale_.device().is_cpu()) move_to(gradients.front().device());
   const Tensor found_inf = zeros({}, i64, scale_.device());
   std::vector<Tensor> rest = gradients;
   ops::unscale_all(take_those_on(scale_.device(), rest), scale_, found_inf);
