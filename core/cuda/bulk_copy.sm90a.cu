@@ -15,8 +15,13 @@ Encode encoder() {
   static const Encode function = [] {
     void* found = nullptr;
     cudaDriverEntryPointQueryResult status{};
+#if CUDART_VERSION >= 12050
     TENDRIL_CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000,
                                                         cudaEnableDefault, &status));
+#else
+    TENDRIL_CUDA_CHECK(
+        cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &status));
+#endif
     TENDRIL_CHECK(status == cudaDriverEntryPointSuccess && found,
                   "[cuda] the driver knows no tensor maps: update it to one for CUDA 12 or later");
     return reinterpret_cast<Encode>(found);
