@@ -15,7 +15,7 @@ class TENDRIL_API LateFlag {
  public:
   /// Known to be false.
   LateFlag() = default;
-  /// The tensor keeps its number from now on. `known`: what the host has found out otherwise.
+  /// value() is the tensor's number of now; for tensor() it must stay. `known`: what the host knows.
   explicit LateFlag(const Tensor& flag, std::optional<bool> known = {});
 
   /// The flag where it was made; undefined for LateFlag().

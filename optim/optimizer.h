@@ -38,8 +38,8 @@ class TENDRIL_API Optimizer {
   /// step(), unless the flag is set: then everything stays as if there had been no call, the counts
   /// of steps too. A GPU decides by itself while the host goes on, where all gradients and the flag
   /// are on that one GPU and the rule allows it: AdamW, Adam, SGD, Lion, AdamW8bit, Lion8bit,
-  /// Adagrad, RMSprop and AdEMAMix. Others wait for the flag, and so does the host when it is 7
-  /// such steps ahead.
+  /// Adagrad, RMSprop and AdEMAMix. Others wait for the flag, and so does the host with 8
+  /// such steps under way, or when other parameters have gradients than in the step before.
   void step_unless(const LateFlag& left_out);
   /// step() for one parameter, whose place in parameters() is `index`.
   void step_parameter(size_t index);

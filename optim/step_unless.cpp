@@ -86,7 +86,7 @@ void Optimizer::step_in_doubt(const std::vector<Slot*>& slots, const LateFlag& l
       doubt.gate.opens_at = missed;
       update_all(slots);
     }
-  } catch (...) {  // a step that was refused does not count
+  } catch (...) {  // a step that was refused does not count; what was queued of it may still be done
     count(doubt.gate.opens_at - 1);
     doubt.gate = {};
     throw;

@@ -6,7 +6,7 @@
 namespace tendril::vec {
 
 /// Arithmetic is that of float; the sigmoid takes four instructions instead of a dozen. Its
-/// relative error is at most 1e-7 (|x| + 4), where 16-bit numbers are 5e-4 apart or more.
+/// relative error is at most 1e-7 (|x| + 4) (16-bit numbers are 5e-4 apart); 0 from x = -88 down.
 struct ShortFloat {
   float number;
   template <class Number>

@@ -294,7 +294,7 @@ void launch(const ClassLoss& p, Device device) {
   constexpr int kSize = kVector<T>;
   const int64_t pieces = (p.classes + 2 * kSize - 2) / kSize;
   const int64_t bytes = pieces * 16, most = properties(device).shared_bytes_per_block;
-  const bool cached = p.gradients && bytes + kStaticShared <= most;  // without, one pass suffices
+  const bool cached = p.gradients && bytes + kStaticShared <= most;  // without, one or two passes
   // Two blocks share a multiprocessor, so that one computes while the other reads; a row that
   // leaves no room for a second gets all threads.
   const int64_t most_threads = !p.gradients                                    ? 256

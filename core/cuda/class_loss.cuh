@@ -46,9 +46,9 @@ struct ClassLoss {
   int64_t g_stride = 0;            // 0: one number for all rows, 1: one per row
 };
 
-/// Queues the walk on the current stream. A block per row, 16-byte accesses; a row is read once
-/// where there are no gradients or it fits into shared memory. Rows may begin anywhere; they are
-/// written fastest when both strides are multiples of 16 bytes.
+/// Queues the walk on the current stream. A block per row, 16-byte accesses; a row that fits
+/// into shared memory is read once, and so is any without gradients and label smoothing. Rows may
+/// begin anywhere; they are written fastest when both strides are multiples of 16 bytes.
 void class_loss(const ClassLoss& rows, Device device);
 
 /// How many targets are not ignored, an i64 tensor (1) on the device. `target` is dense.

@@ -28,7 +28,7 @@ struct HostText {
 };
 
 /// The first index (or value) out of range that a kernel met. Kernels skip it; the error is thrown
-/// at the next wait for the device.
+/// when the host next reads numbers of the device or calls synchronize().
 struct IndexFault {
   unsigned int set;
   const char* op;
