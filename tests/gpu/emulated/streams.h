@@ -33,6 +33,9 @@ struct EmulatedEvent {
 
 namespace emulated {
 
+/// For events that come after, work has taken so much longer than it has.
+void pretend_to_take(std::chrono::seconds time);
+
 /// The GPU on which the stream works; for null the calling thread's.
 int device_of(cudaStream_t stream);
 /// An error is raised where not: kernels and events need the GPU of their stream to be current.

@@ -95,7 +95,7 @@ struct cublasLtMatmulAlgo_t {
   uint64_t workspace;     // what it needs
   uint32_t alignment[4];  // what it relies on
   int variant;            // 0 and 1 give the same bits, 2 others, 3 fails
-  int delay;              // milliseconds; where several were asked for, 2 is the fastest
+  int delay;              // seconds pretended; where several were asked for, 2 is the fastest
 };
 
 /// The variant that the last product was computed in; the emulated library alone has this.
