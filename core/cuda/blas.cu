@@ -103,12 +103,6 @@ Key key_of(const BlasProduct& p, bool tf32) {
           flags};
 }
 
-bool is_capturing(cudaStream_t on) {
-  cudaStreamCaptureStatus status{};
-  TENDRIL_CUDA_CHECK(cudaStreamIsCapturing(on, &status));
-  return status != cudaStreamCaptureStatusNone;
-}
-
 // The first candidate, or for large products the fastest; not the last word while a graph is
 // recorded. Two threads that come here at once may choose differently, but the bits are the same.
 BlasChoice choose(const BlasProduct& p, BlasProblem& problem, bool& is_final) {
@@ -117,7 +111,7 @@ BlasChoice choose(const BlasProduct& p, BlasProblem& problem, bool& is_final) {
   const int count = candidates_for(p, problem, tunes ? kMostCandidates : 1, candidates);
   if (count == 0) return {};
   if (!tunes || count == 1) return candidates[0];
-  is_final = !is_capturing(stream(p.device));
+  is_final = !is_recording_graph();
   return is_final ? fastest_choice(p, problem, candidates.data(), count) : candidates[0];
 }
 

@@ -1,23 +1,11 @@
 // exp(x - shift) of the numbers of a row, at the speed of memory.
 #pragma once
 
-#include <cmath>
-
 #include <tendril/core/cpu/vecmath.h>
 #include <tendril/core/dtype.h>
+#include <tendril/core/cuda/mma.cuh>
 
 namespace tendril::cuda {
-
-/// 2^x with a relative error of 2^-22; results below the smallest normal number are 0.
-__device__ inline float fast_exp2(float x) {
-#ifdef __CUDA_ARCH__
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return std::exp2(x);
-#endif
-}
 
 /// exp(x - shift) for numbers of type T. For 16-bit types it is two instructions: the rounding of
 /// shift log2(e) makes all results of one shift wrong by the same factor, within 1e-7 |shift| of 1,
@@ -30,7 +18,7 @@ class Exponential {
 
   __device__ C operator()(C x) const {
     if constexpr (is_half<T>)
-      return fast_exp2(fma(x, kLog2E, -shift_));
+      return exp2_approximate(fma(x, kLog2E, -shift_));
     else
       return vec::exp(x - shift_);
   }
